@@ -1,0 +1,1 @@
+"""Finds: passages from Wikipedia or from the user's own documents."""
