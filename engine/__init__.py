@@ -1,0 +1,34 @@
+"""Decodes: token ids in, tokens and text out, on a CPU.
+
+Names are imported when they are first used, because Numba takes a third of a second.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.decoder import Cancel
+    from engine.generate import Generation, Step, Usage, stream
+    from engine.model import Model, load
+    from engine.sampling import SamplingParams
+
+_HOME = {
+    "Cancel": "engine.decoder",
+    "Generation": "engine.generate",
+    "Model": "engine.model",
+    "SamplingParams": "engine.sampling",
+    "Step": "engine.generate",
+    "Usage": "engine.generate",
+    "load": "engine.model",
+    "stream": "engine.generate",
+}
+
+__all__ = ["Cancel", "Generation", "Model", "SamplingParams", "Step", "Usage", "load", "stream"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,123 @@
+"""GGUF files: one file with shapes, tokenizer, chat template and quantised weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine import architectures
+from engine.checkpoints import RawTensor, _gguf_metadata, sha256_of
+from engine.checkpoints._gguf_file import GGUFFile, read_gguf
+from engine.checkpoints._names import canonical_names, default_chat_template
+from engine.config import DecoderConfig
+
+T = TypeVar("T")
+
+_WHOLE = {
+    "embedding": "token_embd",
+    "position_embedding": "position_embd",
+    "final_norm": "output_norm",
+    "head": "output",
+}
+_LAYER = {
+    "attention_norm": "attn_norm",
+    "wq": "attn_q",
+    "wk": "attn_k",
+    "wv": "attn_v",
+    "wo": "attn_output",
+    "q_norm": "attn_q_norm",
+    "k_norm": "attn_k_norm",
+    "ffn_norm": "ffn_norm",
+    "w_gate": "ffn_gate",
+    "w_up": "ffn_up",
+    "w_down": "ffn_down",
+}
+_PATTERNS = _WHOLE | {f"layers.{{i}}.{ours}": f"blk.{{i}}.{gguf}" for ours, gguf in _LAYER.items()}
+# canonical name → stored name; the same for every architecture
+TENSORS = {ours: f"{gguf}.weight" for ours, gguf in _PATTERNS.items()} | {
+    f"{ours}.bias": f"{gguf}.bias" for ours, gguf in _PATTERNS.items()
+}
+
+
+def recognises(path: Path) -> bool:
+    """By the magic number, or by the suffix, so that a damaged file is called by its name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF" or path.suffix == ".gguf"
+
+
+def open_path(path: Path) -> GGUFCheckpoint:
+    file = read_gguf(path)
+    n_parts = file.metadata.get("split.count", 1)
+    if n_parts not in (0, 1):
+        raise ValueError(
+            f"{path}: one of {n_parts} parts of a split model; "
+            "join them with `llama-gguf-split --merge`"
+        )
+    kind = file.metadata.get("general.type", "model")
+    if kind != "model":
+        raise ValueError(f"{path}: general.type is {kind!r}; a file of type 'model' is needed")
+    architecture = file.metadata.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise ValueError(f"{path}: general.architecture must be a name, got {architecture!r}")
+    return GGUFCheckpoint(file)
+
+
+class GGUFCheckpoint:
+    """See engine.checkpoints.Checkpoint."""
+
+    tokenizer_json: Path | None = None
+
+    def __init__(self, file: GGUFFile) -> None:
+        self._file = file
+        self.path = file.path
+        self.files = (file.path,)
+        self._stored = canonical_names(TENSORS, file.tensors)
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        return self._named(_gguf_metadata.config, self._file)
+
+    @cached_property
+    def generation_config(self) -> Mapping[str, Any]:
+        return _gguf_metadata.generation_config(self._file.metadata)
+
+    @cached_property
+    def tokenizer_config(self) -> Mapping[str, Any]:
+        metadata, ggml = self._file.metadata, self.ggml_tokenizer
+        return self._named(_gguf_metadata.tokenizer_config, metadata, ggml)
+
+    @property
+    def chat_template(self) -> str | None:
+        return default_chat_template(self.tokenizer_config.get("chat_template"))
+
+    @cached_property
+    def ggml_tokenizer(self) -> Mapping[str, Any] | None:
+        return self._named(_gguf_metadata.ggml_tokenizer, self._file.metadata)
+
+    def tensor_names(self) -> tuple[str, ...]:
+        return tuple(self._stored)
+
+    def tensor(self, canonical_name: str) -> RawTensor:
+        if canonical_name not in self._stored:
+            raise ValueError(f"{self.path}: tensor {canonical_name!r} is missing")
+        return self._file.tensors[self._stored[canonical_name]]
+
+    def decoder_config(self) -> DecoderConfig:
+        self._named(architectures.architecture, self.config["model_type"])
+        self._named(_gguf_metadata.refuse_unsupported, self._file.metadata)
+        return self._named(architectures.decoder_config, self.config)
+
+    def fingerprint(self) -> str:
+        return sha256_of(self.files)
+
+    def _named(self, read: Callable[..., T], *args: Any) -> T:
+        """read(*args), with the file in front of its error unless it stands there."""
+        try:
+            return read(*args)
+        except ValueError as error:
+            text, file = str(error), f"{self.path}: "
+            raise ValueError(text if text.startswith(file) else file + text) from None

@@ -1,0 +1,185 @@
+"""The decoder: token ids in, logits out, with the cache growing by what it has seen.
+
+Owns shapes, scratch and threads; all arithmetic is in engine/kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.cache import KVCache
+from engine.config import DecoderConfig
+from engine.kernels.forward import Batch, forward
+from engine.plan import Rotations, Scratch, make_plan, make_tables, make_windows
+from engine.threads import Team
+from engine.weights import Weights
+
+# Tokens of a prompt in one call: enough that reading weights costs little beside the arithmetic,
+# few enough that a call ends soon after it is cancelled
+CHUNK = 64
+
+
+class Cancelled(Exception):
+    """The call was cancelled; the cache holds what was complete before."""
+
+
+class Cancel:
+    """A flag that kernels poll. Setting it is safe in a signal handler and from any thread."""
+
+    def __init__(self) -> None:
+        self.cell = np.zeros(1, np.int64)
+
+    def set(self) -> None:
+        """Ask running and future calls to end."""
+        self.cell[0] = 1
+
+    def clear(self) -> None:
+        """Allow calls again."""
+        self.cell[0] = 0
+
+    def is_set(self) -> bool:
+        """Whether calls are asked to end."""
+        return bool(self.cell[0])
+
+
+class Branches(NamedTuple):
+    """Where the tokens of one step of a search go: one row a beam."""
+
+    slots: Sequence[int]  # the cache slot that each token is written to
+    paths: Sequence[Sequence[int]]  # the slots after the shared prefix that it sees, its own last
+
+
+@dataclass
+class Decoder:
+    """One model's weights, ready to run."""
+
+    config: DecoderConfig
+    weights: Weights
+    team: Team
+
+    def __post_init__(self) -> None:
+        self._plan = make_plan(self.config, self.weights)
+        self._tables = make_tables(self.config, self.weights)
+        self._windows = make_windows(self.config)
+        self._rotations = Rotations(self.config)
+        self._scratch = Scratch(self.config, self.team.n_threads)
+        self._logits = self._logits_rows(1)
+        self._never = Cancel()
+
+    def new_cache(self) -> KVCache:
+        """An empty cache for this decoder."""
+        return KVCache(self.config)
+
+    def extend(
+        self,
+        cache: KVCache,
+        token_ids: Sequence[int],
+        *,
+        all_logits: bool = False,
+        cancel: Cancel | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Run token_ids after those in the cache.
+
+        Returns the logits after the last token, (1, vocab_size) float32, or after each with
+        all_logits, (T, vocab_size). The array is overwritten by the next call. Raises Cancelled;
+        the chunks that were complete stay in the cache.
+        """
+        total = len(cache.token_ids) + len(token_ids)
+        cache.reserve(total)
+        rows = []
+        for start in range(0, len(token_ids), CHUNK):
+            chunk = token_ids[start : start + CHUNK]
+            last = start + len(chunk) == len(token_ids)
+            positions = np.arange(len(cache.token_ids), len(cache.token_ids) + len(chunk))
+            batch = self._batch(chunk, positions, positions, positions + 1, None, total)
+            n_logits = len(chunk) if all_logits else int(last)
+            logits = self._run(cache, batch, n_logits, cancel)
+            cache.token_ids.extend(chunk)
+            if all_logits:
+                rows.append(logits.copy())
+            if on_progress:
+                on_progress(start + len(chunk), len(token_ids))
+        return np.concatenate(rows) if all_logits else logits
+
+    def branch(
+        self,
+        cache: KVCache,
+        token_ids: Sequence[int],
+        branches: Branches,
+        cancel: Cancel | None = None,
+    ) -> NDArray[np.float32]:
+        """Run one token of each beam through one read of the weights; logits (beams, vocab_size).
+
+        All beams share the cache's tokens and see their own path beyond; the cache's tokens stay.
+        """
+        shared = len(cache.token_ids)
+        cache.reserve(max(branches.slots) + 1)
+        path = np.asarray(branches.paths, np.int64)
+        n = len(token_ids)
+        positions = np.full(n, shared + path.shape[1] - 1)
+        visible = np.full(n, shared)
+        total = shared + path.shape[1]
+        batch = self._batch(token_ids, positions, np.asarray(branches.slots), visible, path, total)
+        return self._run(cache, batch, n, cancel)
+
+    def _batch(
+        self,
+        token_ids: Sequence[int],
+        positions: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        visible: NDArray[np.int64],
+        path: NDArray[np.int64] | None,
+        total: int,
+    ) -> Batch:
+        ids = np.asarray(token_ids, np.int64)
+        if ids.min(initial=0) < 0 or ids.max(initial=0) >= self.config.vocab_size:
+            raise ValueError(
+                f"token ids must be in [0, {self.config.vocab_size}), got {ids.min()} … {ids.max()}"
+            )
+        if path is None:
+            path = np.empty((len(ids), 0), np.int64)
+        cos, sin = self._rotations.at(positions, total)
+        return Batch(ids, positions, slots, visible, path, self._windows, cos, sin)
+
+    def _run(
+        self, cache: KVCache, batch: Batch, n_logits: int, cancel: Cancel | None
+    ) -> NDArray[np.float32]:
+        buffers = self._scratch.buffers(len(batch.token_ids), cache.capacity)
+        logits = self._logits if n_logits == 1 else self._logits_rows(n_logits)
+        flag = (cancel or self._never).cell
+        n_threads, plan, tables = self.team.n_threads, self._plan, self._tables
+        stopped = self.team.run(
+            lambda thread: forward(
+                thread,
+                n_threads,
+                plan,
+                tables.matrices,
+                tables.vectors,
+                buffers,
+                batch,
+                cache.keys,
+                cache.values,
+                logits,
+                flag,
+            )
+        )
+        if stopped:
+            raise Cancelled
+        return self._scaled(logits[:, : self.config.vocab_size])
+
+    def _scaled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The head's bias and scale, which few models have."""
+        if self.config.head_bias:
+            logits += self.weights.vectors["head.bias"][: self.config.vocab_size]
+        if self.config.logit_scale != 1:
+            logits *= np.float32(self.config.logit_scale)
+        return logits
+
+    def _logits_rows(self, n: int) -> NDArray[np.float32]:
+        return np.zeros((n, -(-self.config.vocab_size // 16) * 16), np.float32)

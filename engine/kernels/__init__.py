@@ -1,0 +1,1 @@
+"""The Numba code of the decoder: SIMD values, quantised activations, attention, the layer loop."""

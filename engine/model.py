@@ -1,0 +1,229 @@
+"""A model that is ready to answer: load() and the Python surface on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+from engine.bolt import best_so_far
+from engine.cache import KVCache
+from engine.cache_dir import cache_dir
+from engine.checkpoints import Checkpoint, open_checkpoint
+from engine.config import DecoderConfig
+from engine.decoder import Decoder
+from engine.fingerprint import fingerprint
+from engine.formats import weight_format as format_module
+from engine.generate import stream
+from engine.kernels.compiler import is_compiled
+from engine.sampling import SamplingParams
+from engine.threads import Team, default_threads
+from engine.tokenizer import Tokenizer, load_tokenizer
+from engine.weights import LAYOUT_VERSION, Weights, load_weights
+
+LoadProgress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
+
+_SAMPLING_KEYS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+@dataclass
+class Model:
+    """Weights, tokenizer and one conversation's cache. Not for use by two threads at once."""
+
+    path: Path
+    config: DecoderConfig
+    tokenizer: Tokenizer | None
+    decoder: Decoder
+    fingerprint: str  # SHA-256 of the checkpoint
+    max_seq_len: int  # tokens of prompt and answer together
+    stop_ids: frozenset[int]  # end the answer
+    generation_defaults: dict[str, float]  # sampling values that the checkpoint recommends
+    cache: KVCache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cache = self.decoder.new_cache()
+
+    @property
+    def weights(self) -> Weights:
+        """The packed weights."""
+        return self.decoder.weights
+
+    @property
+    def weight_format(self) -> str:
+        """The format that most bytes are in."""
+        sizes: Counter[str] = Counter()
+        for weight in self.weights.matrices.values():
+            sizes[weight.format] += weight.data.nbytes
+        return sizes.most_common(1)[0][0]
+
+    @property
+    def n_weights(self) -> int:
+        """Numbers in all matrices."""
+        return sum(w.n_out * w.n_in for w in self.weights.matrices.values())
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all packed weights."""
+        return self.weights.n_bytes
+
+    def cached_prefix(self, token_ids: Sequence[int]) -> int:
+        """How many leading ids need no computation."""
+        return self.cache.common_prefix(token_ids)
+
+    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Scores after each token, teacher-forced: (len(token_ids), vocab_size) float32.
+
+        The conversation's cache is left alone.
+        """
+        if not 0 < len(token_ids) <= self.max_seq_len:
+            raise ValueError(
+                f"logits() takes 1 to {self.max_seq_len} token ids, got {len(token_ids)}"
+            )
+        return self.decoder.extend(self.decoder.new_cache(), token_ids, all_logits=True)
+
+    def generate(
+        self,
+        input_tokens: Sequence[int],
+        prompt_tokens: Sequence[int] = (),
+        max_predictions: int = 100,
+        beam_width: int = 3,
+        temperature: float | None = None,
+        **options: Any,
+    ) -> list[int]:
+        """BOLT's call: the ids that follow prompt_tokens + input_tokens, new ones only.
+
+        beam_width 1    temperature None or 0 is greedy, else tokens are drawn
+        beam_width > 1  beam search; BOLT's rule: temperature re-weighs each step (engine/beam.py)
+                        and nothing is drawn
+        options         prompt (another name of prompt_tokens), seed, allowed_repeats,
+                        punctuation_tokens, punctuation_repeat_threshold, length_penalty …: fields
+                        of SamplingParams. BOLT's rule that no token returns is on when
+                        allowed_repeats is given.
+        """
+        *_, last = self.streaming_generate(
+            input_tokens, prompt_tokens, max_predictions, max_predictions, beam_width, temperature,
+            **options,
+        )  # fmt: skip
+        return last
+
+    def streaming_generate(
+        self,
+        input_tokens: Sequence[int],
+        prompt_tokens: Sequence[int] = (),
+        prediction_chunk_size: int = 1,
+        max_predictions: int = 100,
+        beam_width: int = 3,
+        temperature: float | None = None,
+        **options: Any,
+    ) -> Iterator[list[int]]:
+        """The best ids so far, after every prediction_chunk_size; the last item is generate's.
+
+        With several beams an earlier token may change when another beam takes the lead.
+        """
+        if "prompt" in options:
+            prompt_tokens = options.pop("prompt")
+        params = SamplingParams(
+            temperature=temperature,
+            max_tokens=max_predictions,
+            beams=beam_width,
+            **({"top_k": 0} | options),
+        )
+        ids = [*prompt_tokens, *input_tokens]
+        return best_so_far(self, ids, params, prediction_chunk_size)
+
+    def close(self) -> None:
+        """End the threads; the model cannot run again."""
+        self.decoder.team.close()
+
+
+def load(
+    path: str | Path,
+    weight_format: str | None = None,
+    *,
+    max_seq_len: int | None = None,
+    threads: int | None = None,
+    on_progress: LoadProgress | None = None,
+) -> Model:
+    """Open a GGUF file or a Hugging Face directory.
+
+    weight_format  a file of engine/formats ("f32", "q8", "q4" …), or None for weights as stored
+    max_seq_len    a smaller or larger context than the checkpoint's own
+    threads        None = the cores that this process may use
+    on_progress    called with a stage and the fraction of it that is done
+
+    FileNotFoundError and ValueError say in one line what is wrong with the file.
+    """
+    report = on_progress or (lambda stage, fraction: None)
+    if weight_format is not None:
+        format_module(weight_format)  # an unknown name fails before the work begins
+    checkpoint = open_checkpoint(Path(path))
+    config = checkpoint.decoder_config()
+    context = _context(config, max_seq_len)
+    report("reading", 0.0)
+    digest = fingerprint(checkpoint, cache_dir())
+    name = f"{digest[:32]}-{weight_format or 'stored'}-v{LAYOUT_VERSION}.weights"
+    weights = load_weights(checkpoint, config, weight_format, cache_dir() / "packed" / name, report)
+    tokenizer = load_tokenizer(checkpoint)
+    decoder = Decoder(config, weights, Team(threads or default_threads()))
+    report("starting" if is_compiled() else "compiling kernels (first start)", 0.0)
+    decoder.extend(decoder.new_cache(), [0])
+    report("ready", 1.0)
+    logger.info("loaded {} ({} layers, {:,} bytes)", path, config.n_layers, weights.n_bytes)
+    return Model(
+        path=Path(path),
+        config=config,
+        tokenizer=tokenizer,
+        decoder=decoder,
+        fingerprint=digest,
+        max_seq_len=context,
+        stop_ids=_stop_ids(checkpoint, tokenizer),
+        generation_defaults=_generation_defaults(checkpoint),
+    )
+
+
+def _context(config: DecoderConfig, asked: int | None) -> int:
+    if asked is None:
+        return config.max_seq_len
+    if asked < 2:
+        raise ValueError(f"max_seq_len must be at least 2, got {asked}")
+    if asked > config.max_seq_len:
+        if config.position == "learned":
+            raise ValueError(
+                f"max_seq_len {asked} is beyond the {config.max_seq_len} positions of the weights"
+            )
+        logger.warning("context of {} beyond the trained {}", asked, config.max_seq_len)
+    return asked
+
+
+def _stop_ids(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> frozenset[int]:
+    """Ends of an answer: generation_config's, config's, and the tokenizer's."""
+    found = set() if tokenizer is None else set(tokenizer.stop_ids)
+    for source in (checkpoint.generation_config, checkpoint.config):
+        ids = source.get("eos_token_id")
+        found.update(i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int))
+    return frozenset(found)
+
+
+def _generation_defaults(checkpoint: Checkpoint) -> dict[str, float]:
+    """The sampling values of generation_config that SamplingParams accepts."""
+    defaults: dict[str, float] = {}
+    for key in _SAMPLING_KEYS:
+        value = checkpoint.generation_config.get(key)
+        try:
+            SamplingParams(**{key: value})
+        except ValueError as error:
+            if value is not None:
+                logger.warning("{}: ignored: {}", checkpoint.path.name, error)
+            continue
+        if value is not None:
+            defaults[key] = value
+    return defaults
+
+
+__all__ = ["Model", "load", "stream"]

@@ -1,0 +1,205 @@
+"""From config and weights to what the layer loop reads: flags, tables of addresses, scratch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import DecoderConfig
+from engine.formats import Weight, weight_format
+from engine.kernels import activations
+from engine.kernels import forward as loop
+from engine.kernels.forward import Buffers, Plan
+from engine.kernels.sync import N_CELLS
+from engine.rope import rotation_table
+from engine.weights import Weights
+
+_ACTIVATIONS = {
+    "silu": activations.SILU,
+    "gelu": activations.GELU,
+    "gelu_tanh": activations.GELU_TANH,
+    "relu": activations.RELU,
+}
+_MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
+_VECTORS = (
+    *("attention_norm", "attention_norm.bias", "ffn_norm", "ffn_norm.bias", "q_norm", "k_norm"),
+    *("wq.bias", "wk.bias", "wv.bias", "wo.bias", "w_gate.bias", "w_up.bias", "w_down.bias"),
+)
+_PER_TOKEN = (
+    *("x", "normed", "blocks", "q", "k", "v", "queries", "attended", "out", "gate", "up"),
+)
+_EVERYTHING = 1 << 62  # a window that no context reaches
+
+
+def _padded(n: int, unit: int = 32) -> int:
+    return -(-n // unit) * unit
+
+
+def make_plan(config: DecoderConfig, weights: Weights) -> Plan:
+    """The flags and sizes of the layer loop."""
+    return Plan(
+        n_layers=config.n_layers,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        n_heads=config.n_heads,
+        n_kv_heads=config.n_kv_heads,
+        head_dim=config.head_dim,
+        width=_padded(config.head_dim, 16),
+        rotary_dim=config.rotary_dim if config.position == "rope" else 0,
+        interleaved=int(config.rope.interleaved),
+        layernorm=int(config.norm == "layernorm"),
+        parallel=int(config.residual == "parallel"),
+        activation=_ACTIVATIONS[config.activation],
+        gated=int(config.gated),
+        any_int8=int(any(weight_format(w.format).INT8 for w in weights.matrices.values())),
+        norm_eps=float(config.norm_eps),
+        attention_scale=float(config.attention_scale or config.head_dim**-0.5),
+        clip_qkv=float(config.clip_qkv),
+        embedding_scale=float(config.embedding_scale),
+    )
+
+
+class Tables(NamedTuple):
+    """Addresses for the layer loop, and the arrays made here that they point into."""
+
+    matrices: NDArray[np.int64]
+    vectors: NDArray[np.int64]
+    slopes: NDArray[np.float32]
+
+
+def make_tables(config: DecoderConfig, weights: Weights) -> Tables:
+    """kernels.forward's `matrices` and `vectors`; the weights must outlive them."""
+    slopes = alibi_slopes(config)
+    matrices = np.zeros(
+        (loop.FIRST_LAYER + loop.N_MATRICES * config.n_layers, loop.N_COLUMNS), np.int64
+    )
+    vectors = np.zeros((config.n_layers + 1, loop.N_VECTORS), np.int64)
+
+    def address(name: str) -> int:
+        return weights.vectors[name].ctypes.data if name in weights.vectors else 0
+
+    embedding = weights.matrices["embedding"]
+    matrices[loop.EMBEDDING] = _matrix_row(embedding)
+    matrices[loop.HEAD] = _matrix_row(weights.matrices.get("head", embedding))
+    if config.position == "learned":
+        matrices[loop.POSITION] = _matrix_row(weights.matrices["position_embedding"])
+    for layer in range(config.n_layers):
+        for i, name in enumerate(_MATRICES):
+            if weight := weights.matrices.get(f"layers.{layer}.{name}"):
+                matrices[loop.FIRST_LAYER + loop.N_MATRICES * layer + i] = _matrix_row(weight)
+        for i, name in enumerate(_VECTORS):
+            vectors[layer, i] = address(f"layers.{layer}.{name}")
+        if config.shared_norm:
+            vectors[layer, loop.FFN_NORM] = vectors[layer, loop.NORM]
+            vectors[layer, loop.FFN_NORM_BIAS] = vectors[layer, loop.NORM_BIAS]
+        if config.position == "alibi":
+            vectors[layer, loop.SLOPES] = slopes.ctypes.data
+    vectors[-1, loop.NORM] = address("final_norm")
+    vectors[-1, loop.NORM_BIAS] = address("final_norm.bias")
+    return Tables(matrices, vectors, slopes)
+
+
+def _matrix_row(weight: Weight) -> list[int]:
+    """One row of `matrices`."""
+    module = weight_format(weight.format)
+    groups, blocks, _ = weight.data.shape
+    data = weight.data.ctypes.data
+    return [module.matmul.address, module.row.address, data, groups, blocks, int(module.INT8)]
+
+
+def alibi_slopes(config: DecoderConfig) -> NDArray[np.float32]:
+    """A slope for each head (Press et al. 2022, arXiv:2108.12409), as MPT orders them.
+
+    For a number of heads that is no power of two: every other slope of the next power, then the
+    rest.
+    """
+    n = 1 << (config.n_heads - 1).bit_length()
+    slopes = 2.0 ** -(np.arange(1, n + 1) * config.alibi_max_bias / n)
+    if n != config.n_heads:
+        slopes = np.concatenate([slopes[1::2], slopes[::2]])[: config.n_heads]
+    return slopes.astype(np.float32)
+
+
+def make_windows(config: DecoderConfig) -> NDArray[np.int64]:
+    """How many positions back each layer sees, its own included; int64 (n_layers,)."""
+    windows = np.full(config.n_layers, config.sliding_window or _EVERYTHING, np.int64)
+    windows[list(config.full_attention_layers)] = _EVERYTHING
+    return windows
+
+
+class Rotations:
+    """cos and sin of the positions asked for, from a table that grows."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        self._config = config
+        # dynamic scaling depends on the length of the whole text, so that its table is never kept
+        self._fixed = config.rope.scaling.kind != "dynamic"
+        self._cos, self._sin = self._table(np.arange(0), 0)
+
+    def _table(
+        self, positions: NDArray[np.int64], total: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if self._config.position != "rope":
+            empty = np.zeros((len(positions), 0), np.float32)
+            return empty, empty
+        config = self._config
+        return rotation_table(config.rope, config.rotary_dim, positions, total, config.max_seq_len)
+
+    def at(
+        self, positions: NDArray[np.int64], total: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(cos, sin), float32 (T, rotary_dim / 2), in a text of `total` tokens."""
+        if not self._fixed:
+            return self._table(positions, total)
+        if total > len(self._cos):
+            n = max(512, 2 * len(self._cos), total)
+            self._cos, self._sin = self._table(np.arange(n), n)
+        return self._cos[positions], self._sin[positions]
+
+
+class Scratch:
+    """Buffers for the layer loop, made for the widest batch so far; narrower ones are views."""
+
+    def __init__(self, config: DecoderConfig, n_threads: int) -> None:
+        self._config, self._n_threads = config, n_threads
+        self._made: Buffers | None = None
+
+    def buffers(self, n_tokens: int, n_slots: int) -> Buffers:
+        """Buffers with room for exactly n_tokens and at least n_slots of attention scores."""
+        made = self._made
+        if made is None or len(made.x) < n_tokens or made.scores.shape[1] < self._row(n_slots):
+            n = n_tokens if made is None else max(n_tokens, len(made.x))
+            made = self._made = self._make(n, n_slots)
+        return made._replace(**{name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN})
+
+    def _row(self, n_slots: int) -> int:
+        return _padded(n_slots, 16) + 2 * _padded(self._config.head_dim, 16)
+
+    def _make(self, n: int, n_slots: int) -> Buffers:
+        config = self._config
+        hidden, inner = _padded(config.hidden_size), _padded(config.intermediate_size)
+        heads = _padded(config.n_heads * config.head_dim)
+        kv_heads = _padded(config.n_kv_heads * config.head_dim)
+        widest = max(hidden, inner, heads) // 32 * activations.BLOCK_BYTES
+
+        def floats(*shape: int) -> NDArray[np.float32]:
+            return np.zeros(shape, np.float32)
+
+        return Buffers(
+            x=floats(n, hidden),
+            normed=floats(n, hidden),
+            blocks=np.zeros((n, widest), np.uint8),
+            q=floats(n, heads),
+            k=floats(n, kv_heads),
+            v=floats(n, kv_heads),
+            queries=floats(n, config.n_heads, _padded(config.head_dim, 16)),
+            attended=floats(n, heads),
+            out=floats(n, hidden),
+            gate=floats(n, inner),
+            up=floats(n, inner),
+            scores=floats(self._n_threads, self._row(n_slots)),
+            cells=np.zeros(N_CELLS, np.int64),
+            stops=np.zeros(config.n_layers, np.int64),
+        )
