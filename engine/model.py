@@ -128,11 +128,12 @@ class Model:
         """
         if "prompt" in options:
             prompt_tokens = options.pop("prompt")
+        options.setdefault("top_k", 0)  # BOLT filters nothing
         params = SamplingParams(
             temperature=temperature,
             max_tokens=max_predictions,
             beams=beam_width,
-            **({"top_k": 0} | options),
+            **options,
         )
         ids = [*prompt_tokens, *input_tokens]
         return best_so_far(self, ids, params, prediction_chunk_size)
@@ -212,17 +213,18 @@ def _stop_ids(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> frozenset[
 
 def _generation_defaults(checkpoint: Checkpoint) -> dict[str, float]:
     """The sampling values of generation_config that SamplingParams accepts."""
-    defaults: dict[str, float] = {}
+    defaults: dict[str, Any] = {}
     for key in _SAMPLING_KEYS:
         value = checkpoint.generation_config.get(key)
-        try:
-            SamplingParams(**{key: value})
-        except ValueError as error:
-            if value is not None:
-                logger.warning("{}: ignored: {}", checkpoint.path.name, error)
+        if value is None:
             continue
-        if value is not None:
-            defaults[key] = value
+        candidate: dict[str, Any] = {key: value}
+        try:
+            SamplingParams(**candidate)
+        except ValueError as error:
+            logger.warning("{}: generation_config ignored: {}", checkpoint.path.name, error)
+        else:
+            defaults |= candidate
     return defaults
 
 

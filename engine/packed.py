@@ -73,8 +73,8 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
 
 def open_packed(path: Path) -> dict[str, tuple[NDArray[np.uint8], dict[str, Any]]]:
     """name -> (bytes mapped read-only, attributes); ValueError for a file that is not whole."""
-    data = np.memmap(path, np.uint8, mode="r")
     try:
+        data = np.memmap(path, np.uint8, mode="r")
         n_header = int.from_bytes(data[:8].tobytes(), "little")
         if not 0 < n_header <= min(_MAX_HEADER, data.size - 8):
             raise ValueError(f"its header claims {n_header} bytes")
