@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engine.architectures import llama
 from engine.config import DecoderConfig
 from engine.decoder import Decoder
 from engine.formats import Weight, weight_format
@@ -52,3 +55,36 @@ def packed_weights(values: dict[str, np.ndarray], format_name: str = "f32") -> W
 def small_decoder(config: DecoderConfig, format_name: str = "f32", threads: int = 1) -> Decoder:
     """A decoder on random weights, the same for the same config."""
     return Decoder(config, packed_weights(random_values(config), format_name), Team(threads))
+
+
+def save_llama(folder: Path, values: dict[str, np.ndarray] | None = None, **keys: Any) -> Path:
+    """A Hugging Face directory of SIZES; weights random or `values`; keys go to config.json."""
+    from safetensors.numpy import save_file
+
+    config = {
+        "model_type": "llama",
+        "vocab_size": SIZES["vocab_size"],
+        "hidden_size": SIZES["hidden_size"],
+        "intermediate_size": SIZES["intermediate_size"],
+        "num_hidden_layers": SIZES["n_layers"],
+        "num_attention_heads": SIZES["n_heads"],
+        "num_key_value_heads": SIZES["n_kv_heads"],
+        "head_dim": SIZES["head_dim"],
+        "max_position_embeddings": SIZES["max_seq_len"],
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config | keys))
+    values = random_values(small_config()) if values is None else values
+    save_file({_stored_name(name): value for name, value in values.items()},
+              folder / "model.safetensors")  # fmt: skip
+    return folder
+
+
+def _stored_name(canonical: str) -> str:
+    """The name that llama checkpoints use."""
+    if not canonical.startswith("layers."):
+        return llama.TENSORS[canonical]
+    _, layer, name = canonical.split(".", 2)
+    return llama.TENSORS[f"layers.{{i}}.{name}"].format(i=layer)
