@@ -85,9 +85,11 @@ def stream(
     *,
     cancel: Cancel | None = None,
     on_progress: Progress | None = None,
+    continues: bool = False,
 ) -> Generation:
     """Continue token_ids.
 
+    continues says that the new text goes on in the middle of one: its first space is kept.
     on_progress is called as the prompt is read. With params.beams > 1 all steps arrive at the end.
     ValueError for an empty prompt, and for one that leaves no room in model.max_seq_len. A chat
     template's own stop strings are the caller's to put into params.stop: raw prompts have none.
@@ -98,7 +100,8 @@ def stream(
         raise ValueError("stop strings need text, and this checkpoint has no tokenizer")
     seed = draw_seed() if params.seed is None else params.seed
     usage = Usage(prompt_tokens=len(token_ids), seed=seed)
-    run = _Run(model, list(token_ids), replace(params, seed=seed), usage, cancel or Cancel())
+    text = _Text(model, params, continues)
+    run = _Run(model, list(token_ids), replace(params, seed=seed), usage, cancel or Cancel(), text)
     return Generation(run.steps(on_progress), usage)
 
 
@@ -142,11 +145,11 @@ class _Run:
     params: SamplingParams
     usage: Usage
     cancel: Cancel
+    text: _Text
 
     def steps(self, on_progress: Progress | None) -> Iterator[Step]:
         """Prefill, then tokens, then exactly one step with a finish_reason."""
-        started = time.perf_counter()
-        text = _Text(self.model, self.params)
+        started, text = time.perf_counter(), self.text
         try:
             logits, self.usage.cached_tokens = prefill(
                 self.model, self.token_ids, self.cancel, on_progress
@@ -222,11 +225,11 @@ class _Run:
 class _Text:
     """Text of a run's tokens; nothing at all for a model without a tokenizer."""
 
-    def __init__(self, model: Model, params: SamplingParams) -> None:
+    def __init__(self, model: Model, params: SamplingParams, continues: bool) -> None:
         tokenizer = model.tokenizer
         self._detokenizer: Detokenizer | None = None
         if tokenizer is not None:
-            self._detokenizer = tokenizer.detokenizer(params.stop)
+            self._detokenizer = tokenizer.detokenizer(params.stop, continues=continues)
 
     @property
     def stopped(self) -> bool:

@@ -16,8 +16,8 @@ _i32, _i64 = ir.IntType(32), ir.IntType(64)
 # cells of the shared int64 array, on cache lines of their own
 ARRIVED, GENERATION, N_CELLS = 0, 16, 32
 
-# Spins (about 10 µs) before the core is offered to whoever waits for it, often the very thread that is
-# waited for: with both cores busy elsewhere, 20,000 spins gave 6 to 100 tokens/s, 300 give 80 to 120
+# Spins (about 10 µs) before the core is offered to whoever waits for it, often the very thread that
+# is waited for: with both cores busy elsewhere, 20,000 gave 6 to 100 tokens/s, 300 give 80 to 120
 _PATIENCE = 300
 
 
