@@ -1,0 +1,1 @@
+"""The assistant at the terminal: shell, commands, conversations, command line."""

@@ -1,0 +1,273 @@
+"""List, fetch, inspect and remove models.
+
+Only `pull` uses the network. With --json, one JSON object goes to stdout and nothing else does;
+errors stay on stderr and in the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bot import render, terminal
+from bot.model_card import describe
+from data import catalogue, files, hub_cache, models, records
+from data.catalogue import RegisteredModel
+from data.models import DEFAULT_MODEL
+from data.records import InstalledModel
+
+REDRAW_S = 0.1
+BAR = 24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """list (default), pull, show, rm."""
+    as_json = "one JSON object on stdout"
+    parser.add_argument("--json", action="store_true", help=as_json)
+    actions = parser.add_subparsers(dest="models_action", metavar="ACTION")
+    for name, summary in (
+        ("list", "the models that are installed, can be pulled, or lie in the hub cache"),
+        ("pull", "fetch a model and verify it; goes on where an earlier pull stopped"),
+        ("show", "what a model is: shapes, quantisation, context, licence, hash"),
+        ("rm", "delete a pulled model"),
+    ):
+        action = actions.add_parser(name, help=summary, description=summary)
+        # SUPPRESS: what stands before the action must not be undone by a default
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=as_json)
+        action.add_argument(
+            "-v", "--verbose", action="count", default=argparse.SUPPRESS, help="log to stderr too"
+        )
+        if name == "pull":
+            action.add_argument(
+                "--if-missing", action="store_true", help="say nothing when it is already here"
+            )
+            action.add_argument(
+                "--force", action="store_true", help="fetch it even when it is already here"
+            )
+        if name == "rm":
+            action.add_argument("-y", "--yes", action="store_true", help="do not ask")
+            action.add_argument("name", metavar="NAME", help="a name from the list")
+        elif name != "list":
+            where = "org/name[/file.gguf][@revision] on the hub"
+            where = f"or {where}" if name == "pull" else f"a path, or {where}, if it is cached"
+            action.add_argument(
+                "name",
+                metavar="NAME",
+                nargs="?",
+                default=DEFAULT_MODEL,
+                help=f"a name from the list, {where} (default: {DEFAULT_MODEL})",
+            )
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit code; expected errors are left to the entry point, which gives them theirs."""
+    actions = {None: _list, "list": _list, "pull": _pull, "show": _show, "rm": _remove}
+    return actions[args.models_action](args)
+
+
+def pull_with_progress(name: str, *, force: bool = False) -> Path:
+    """Fetch the model with a progress bar on stderr and return its path (what engine.load takes).
+
+    Returns at once, without the network, when it is installed. Raises what data.models.pull
+    raises; a KeyboardInterrupt says how to go on and is raised again.
+    """
+    return _pulled(name, force).path
+
+
+def _pulled(name: str, force: bool) -> InstalledModel:
+    progress = PullProgress(name)
+    try:
+        return models.pull(name, progress.report, progress.note, force=force)
+    except KeyboardInterrupt:
+        kept = f"{files.megabytes(progress.done)} are kept; " if progress.done else ""
+        again = f"sparsechat models pull {name}{' --force' if force else ''}"
+        progress.note(f"interrupted: {kept}`{again}` goes on from there")
+        raise
+    finally:
+        progress.close()
+
+
+class PullProgress:
+    """A bar on terminals, elsewhere a line per tenth; stderr either way."""
+
+    def __init__(self, name: str) -> None:
+        self.done = 0
+        self._name = name
+        self._status = render.Status()
+        self._moves = terminal.is_terminal(sys.stderr) and not terminal.is_dumb()
+        self._stage, self._tenth = "", 0
+        self._began, self._first, self._drawn = 0.0, 0, -REDRAW_S
+
+    def report(self, stage: str, done: int, total: int | None) -> None:
+        """What data.models.pull calls."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._began, self._first = stage, now, done
+            self._drawn, self._tenth = now - REDRAW_S, (done * 10 // total if total else 0)
+            if not self._moves:
+                render.err(f"{self._name}: {stage}")
+        if stage == "downloading":
+            self.done = done
+        if self._moves and (now - self._drawn >= REDRAW_S or done == total):
+            self._drawn = now
+            self._status.show(self._line(done, total, now))
+        elif not self._moves and total and done * 10 // total > self._tenth:
+            self._tenth = done * 10 // total
+            if stage == "downloading":  # the other stages are over in a moment
+                render.err(f"{self._name}: {stage} {self._tenth * 10} %{_of(done, total)}")
+
+    def note(self, text: str) -> None:
+        """A line of its own above the bar."""
+        self._status.clear()
+        render.err(f"{self._name}: {text}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._status.clear()
+
+    def _line(self, done: int, total: int | None, now: float) -> str:
+        head = f"{self._name}: {self._stage}"
+        if not total:
+            return f"{head} {files.megabytes(done)}" if done else head
+        tail = f"{100 * done // total:3d} %{_of(done, total)}"
+        elapsed, new = now - self._began, done - self._first
+        if elapsed > 1 and new and self._stage == "downloading":
+            left_s = round((total - done) * elapsed / new)
+            speed = f"{files.megabytes(round(new / elapsed))}/s"
+            tail += f", {speed}, {left_s // 60}:{left_s % 60:02d} left"
+        # a line that wraps cannot be written over; the bar gives way first
+        columns = shutil.get_terminal_size().columns - 1
+        width = min(BAR, columns - len(head) - len(tail) - 4)
+        filled = width * done // total
+        bar = f" [{'#' * filled}{'.' * (width - filled)}]" if width >= 4 else ""
+        return f"{head}{bar} {tail}"[:columns]
+
+
+def _of(done: int, total: int) -> str:
+    return f", {files.megabytes(done)} of {files.megabytes(total)}"
+
+
+def _pull(args: argparse.Namespace) -> int:
+    known = catalogue.find(args.name)
+    name = known.name if known else args.name
+    before = {model.name for model in models.installed()}
+    from data.download import DownloadError
+
+    try:
+        model = _pulled(name, args.force)
+    except DownloadError as error:
+        render.err(f"sparsechat: {error}")  # a line per source, where other errors have one
+        return 1
+    is_new = args.force or model.name not in before
+    if args.json:
+        _print_json({**_record(model), "pulled": is_new})
+    elif is_new:
+        size = files.megabytes(model.size)
+        render.err(f"{model.name} is ready: {size}, SHA-256 verified, {model.path}")
+    elif not args.if_missing:
+        render.err(f"{model.name} is already here: {model.path} (--force fetches it anew)")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = _rows()
+    if args.json:
+        _print_json({"default": DEFAULT_MODEL, "models": rows})
+        return 0
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        mark = "*" if row["default"] else " "
+        size = files.megabytes(row["size"]) if row["size"] else "?"
+        facts = f"{row['status']:<10} {size:>9}  {row['licence'] or '?':<11} {row['title'] or ''}"
+        render.out(f"{mark} {row['name']:<{width}}  {facts}".rstrip())
+    render.err("* = default; `sparsechat models pull NAME` fetches one that is available")
+    return 0
+
+
+def _rows() -> list[dict[str, Any]]:
+    """One row per model: installed ones, then what can be pulled, then what the hub cache holds."""
+    here = {model.name: model for model in models.installed()}
+    known = {model.name: model for model in models.registry()}
+    rows = [_row(name, known.get(name), here.get(name)) for name in dict.fromkeys([*here, *known])]
+    cached = [name for name in hub_cache.repositories() if name not in here]
+    return rows + [{**_row(name, None, None), "status": "hub cache"} for name in cached]
+
+
+def _row(name: str, known: RegisteredModel | None, mine: InstalledModel | None) -> dict[str, Any]:
+    best = mine or known
+    return {
+        "name": name,
+        "title": known.title if known else None,
+        "status": "installed" if mine else "available",
+        "default": name == DEFAULT_MODEL,
+        "size": mine.size if mine else known.size_bytes if known else None,
+        "licence": (mine and mine.licence) or (known and known.licence),
+        "sha256": best.sha256 if best else None,
+        "path": str(mine.path) if mine else None,
+    }
+
+
+def _show(args: argparse.Namespace) -> int:
+    found = models.resolve(args.name)
+    card = describe(found, next((m for m in models.installed() if m.path == found.path), None))
+    if args.json:
+        _print_json(card)
+    else:
+        width = max(map(len, card))
+        for fact, value in card.items():
+            if value is not None and fact != "problem":
+                render.out(f"{fact.replace('_', ' '):<{width}}  {_in_words(fact, value)}")
+    if card["problem"]:
+        render.complain(card["problem"])
+        return 1
+    return 0
+
+
+def _in_words(fact: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {kind}" for kind, count in value.items())
+    if isinstance(value, int):
+        return f"{value:,} bytes" if fact == "size" else f"{value:,}"
+    return str(value)
+
+
+def _remove(args: argparse.Namespace) -> int:
+    model = records.find(args.name)
+    if model and not args.yes and not terminal.is_terminal(sys.stdin):
+        render.complain(f"deleting {model.name} needs --yes when nobody can be asked")
+        return 2
+    if model and not args.yes and not _agreed(model):
+        render.err(f"{model.name} stays")
+        return 1
+    kept = models.remove(args.name)  # says which names are near when there is no such model
+    if model is None:
+        return 0  # another process deleted it meanwhile
+    if args.json:
+        _print_json({"removed": model.name, "freed": model.size, "kept": [str(p) for p in kept]})
+        return 0
+    render.err(f"{model.name} is deleted, {files.megabytes(model.size)} are free again")
+    for path in kept:
+        render.err(f"kept, because pull did not create it: {path}")
+    return 0
+
+
+def _agreed(model: InstalledModel) -> bool:
+    size = files.megabytes(model.size)
+    render.ask_for_line(f"Delete {model.name} ({size}, {model.folder})? [y/N] ")
+    return sys.stdin.readline().strip().casefold() in ("y", "yes")
+
+
+def _record(model: InstalledModel) -> dict[str, Any]:
+    return {**asdict(model), "folder": str(model.folder), "path": str(model.path)}
+
+
+def _print_json(value: Any) -> None:
+    render.out(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,300 @@
+"""Stand-ins for what is slow or large: a model that says what it was told to.
+
+The engine's surface is that of design.md §7; nothing here imports Numba.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data.models import ResolvedModel
+from engine.templates import template_named
+
+BOS, IM_START, IM_END = 1, 2, 3
+SPECIAL = {"<s>": BOS, "<|im_start|>": IM_START, "<|im_end|>": IM_END}
+_SPECIAL_WORDS = "(" + "|".join(map(re.escape, SPECIAL)) + ")"
+_FIRST_CHARACTER = 10
+_SLOT = "\ue000{}\ue001"  # stands for a message's content while the template is rendered
+
+
+class FakeCancel:
+    """engine.Cancel."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.set, self.clear, self.is_set = self._event.set, self._event.clear, self._event.is_set
+        self.wait = self._event.wait
+
+
+class FakeStep(NamedTuple):
+    token_id: int
+    text: str
+    logprob: float
+    finish_reason: str | None = None
+
+
+@dataclass
+class FakeUsage:
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    new_tokens: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    time_to_first_token_s: float = 0.0
+    finish_reason: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FakeParams:
+    """engine.SamplingParams."""
+
+    temperature: float = 0.6
+    top_k: int = 40
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    beams: int = 1
+    length_penalty: float = 0.0
+
+
+class FakeTokenizer:
+    """One token per character; <s>, <|im_start|> and <|im_end|> are special."""
+
+    vocab_size = 0x110000 + _FIRST_CHARACTER
+    bos_token_id: int | None = BOS
+    eos_token_id: int | None = IM_END
+    pad_token_id: int | None = None
+    special_ids = frozenset(SPECIAL.values())
+    stop_ids = frozenset({IM_END})
+
+    def __init__(self, add_bos: bool = False) -> None:
+        self.add_bos = add_bos
+        self.template: Any = template_named("chatml")
+
+    def encode(
+        self, text: str, *, add_special_tokens: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        ids = [BOS] if add_special_tokens and self.add_bos else []
+        words = re.split(_SPECIAL_WORDS, text) if parse_special else [text]
+        for word in words:
+            ids += [SPECIAL[word]] if word in SPECIAL and parse_special else _characters(word)
+        return ids
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        names = {i: "" if skip_special else w for w, i in SPECIAL.items()}
+        return "".join(names[i] if i in names else chr(i - _FIRST_CHARACTER) for i in ids)
+
+    def render(self, messages: Sequence[dict[str, str]], **options: Any) -> str:
+        text: str = self.template.render(messages, **options)
+        return text
+
+    def encode_chat(self, messages: Sequence[dict[str, str]], **options: Any) -> list[int]:
+        slots = [{**m, "content": _SLOT.format(i)} for i, m in enumerate(messages)]
+        ids: list[int] = []
+        for piece in self.render(slots, **options).split("\ue000"):
+            number, is_slot, rest = piece.partition("\ue001")
+            if is_slot:
+                ids += self.encode(messages[int(number)]["content"])
+            ids += self.encode(rest if is_slot else piece, parse_special=True)
+        return ids
+
+
+def _characters(text: str) -> list[int]:
+    return [ord(char) + _FIRST_CHARACTER for char in text]
+
+
+@dataclass
+class Reply:
+    """What a FakeModel does with one prompt.
+
+    text       spoken one character per token
+    during     called before each token with the number of tokens said so far and the cancel flag
+    reading    called with the cancel flag while the prompt is read
+    error      raised after `text` was said
+    """
+
+    text: str = ""
+    during: Callable[[int, FakeCancel], None] | None = None
+    reading: Callable[[FakeCancel], None] | None = None
+    error: Exception | None = None
+
+
+@dataclass
+class FakeConfig:
+    architecture: str = "fake"
+
+
+@dataclass
+class FakeModel:
+    """Gives its replies in order, the last one again and again."""
+
+    replies: deque[Reply] = field(default_factory=deque)
+    tokenizer: FakeTokenizer | None = field(default_factory=FakeTokenizer)
+    max_seq_len: int = 4096
+    fingerprint: str = "f" * 64
+    generation_defaults: dict[str, float] = field(default_factory=dict)
+    path: Path = Path("fake.gguf")
+    weight_format: str = "q8"
+    n_weights: int = 1234
+    n_bytes: int = 1234
+    config: FakeConfig = field(default_factory=FakeConfig)
+    prompts: list[list[int]] = field(default_factory=list)
+    params: list[FakeParams] = field(default_factory=list)
+    cached: list[int] = field(default_factory=list)
+    is_closed: bool = False
+
+    def cached_prefix(self, ids: Sequence[int]) -> int:
+        same = itertools.takewhile(
+            lambda pair: pair[0] == pair[1], zip(self.cached, ids, strict=False)
+        )
+        return len(list(same))
+
+    def next_reply(self) -> Reply:
+        if not self.replies:
+            return Reply("?")
+        return self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
+
+    def prompt_text(self, number: int = -1) -> str:
+        """A prompt as the model saw it, special tokens written out."""
+        return FakeTokenizer().decode(self.prompts[number], skip_special=False)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeGeneration:
+    """engine.Generation: a token takes 0.1 s, a prompt token 0.01 s, on a clock of its own."""
+
+    def __init__(self, steps: Iterator[FakeStep], usage: FakeUsage) -> None:
+        self._steps, self.usage, self.text = steps, usage, ""
+        self.token_ids: list[int] = []
+
+    def __iter__(self) -> FakeGeneration:
+        return self
+
+    def __next__(self) -> FakeStep:
+        step = next(self._steps)
+        self.text += step.text
+        return step
+
+
+def fake_stream(
+    model: FakeModel,
+    ids: Sequence[int],
+    params: FakeParams,
+    *,
+    cancel: FakeCancel | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FakeGeneration:
+    if not 0 < len(ids) < model.max_seq_len:
+        raise ValueError(f"the prompt has {len(ids)} tokens, the context {model.max_seq_len}")
+    model.prompts.append(list(ids))
+    model.params.append(params)
+    shared = min(model.cached_prefix(ids), len(ids) - 1)
+    usage = FakeUsage(prompt_tokens=len(ids), cached_tokens=shared, seed=params.seed or 4711)
+    steps = _steps(model, list(ids), params, usage, cancel or FakeCancel())
+    if on_progress is not None:
+        on_progress(len(ids), len(ids))
+    return FakeGeneration(steps, usage)
+
+
+def _steps(
+    model: FakeModel, ids: list[int], params: FakeParams, usage: FakeUsage, cancel: FakeCancel
+) -> Iterator[FakeStep]:
+    reply = model.next_reply()
+    if reply.reading is not None:
+        reply.reading(cancel)
+    usage.prefill_s = round(0.01 * (len(ids) - usage.cached_tokens), 6)
+    usage.time_to_first_token_s = round(usage.prefill_s + 0.1, 6)
+    model.cached, said, reason = list(ids), "", "stop"
+    for number, char in enumerate(reply.text):
+        if reply.during is not None:
+            reply.during(number, cancel)
+        if cancel.is_set() or number == params.max_tokens:
+            reason = "cancelled" if cancel.is_set() else "length"
+            break
+        if len(model.cached) >= model.max_seq_len:
+            reason = "context"
+            break
+        said += char
+        if found := next((s for s in params.stop if said.endswith(s)), None):
+            reason = "stop_string"
+            assert len(found) == 1, "the fake holds nothing back: stop texts of one character"
+            break
+        model.cached.append(ord(char) + _FIRST_CHARACTER)
+        usage.new_tokens += 1
+        usage.decode_s = round(0.1 * usage.new_tokens, 6)
+        yield FakeStep(model.cached[-1], char, -0.5)
+    if cancel.is_set():
+        reason = "cancelled"
+    if reply.error is not None:
+        raise reply.error
+    usage.finish_reason = reason
+    yield FakeStep(-1, "", 0.0, reason)
+
+
+@dataclass
+class FakeEngine:
+    """What `engine` and `data.models.resolve` are replaced with; see install_in.
+
+    models     by name; other names are not found
+    loading    called while a model loads
+    """
+
+    models: dict[str, FakeModel | Exception]
+    loading: Callable[[Callable[[str, float], None]], None] | None = None
+    loads: list[dict[str, Any]] = field(default_factory=list)
+
+    def load(self, path: Path, weight_format: str | None = None, **options: Any) -> FakeModel:
+        on_progress = options.pop("on_progress")
+        self.loads.append({"path": path, **options})
+        if self.loading is not None:
+            self.loading(on_progress)
+        model = self.models[path.stem]
+        if isinstance(model, Exception):
+            raise model
+        model.path = path
+        return model
+
+    def resolve(self, name: str) -> ResolvedModel:
+        from data.models import ModelNotFoundError
+
+        if name not in self.models:
+            raise ModelNotFoundError(
+                f"no model {name!r}; `sparsechat models pull NAME` fetches one"
+            )
+        return ResolvedModel(name, Path(f"{name}.gguf"), "installed")
+
+    def install_in(self, set_item: Callable[[dict[str, Any], str, Any], None]) -> None:
+        """set_item  MonkeyPatch.setitem, or operator.setitem in a process of its own.
+
+        Dictionaries are patched, because asking the engine for a name to keep imports Numba.
+        """
+        import data.models
+        import engine
+
+        names = {
+            "load": self.load,
+            "stream": fake_stream,
+            "SamplingParams": FakeParams,
+            "Cancel": FakeCancel,
+        }
+        for name, value in names.items():
+            set_item(vars(engine), name, value)
+        set_item(vars(data.models), "resolve", self.resolve)
+
+
+def replies(*texts: str | Reply) -> deque[Reply]:
+    """Texts as replies."""
+    return deque(Reply(t) if isinstance(t, str) else t for t in texts)
