@@ -134,7 +134,10 @@ def stats(usage: Usage) -> str:
 
 
 def _speed(n_tokens: int, seconds: float) -> str:
-    return f"{n_tokens / seconds:.1f} tok/s" if seconds > 0 and n_tokens else "– tok/s"
+    if not n_tokens or seconds <= 0:
+        return "– tok/s"
+    speed = n_tokens / seconds
+    return f"{speed:.0f} tok/s" if speed >= 100 else f"{speed:.1f} tok/s"
 
 
 def _show_progress(status: render.Status, event: Prefill) -> None:

@@ -32,6 +32,7 @@ class Turn:
     commit: Callable[[str, str], None] | None
     stop: tuple[str, ...] = ()  # the user's; params.stop has the template's too
     left_out: range = range(0)  # numbers of the turns that leave the model's view now
+    continues: bool = False  # the text goes on in the middle of one: its first space counts
     usage: Usage | None = None
     text: str = ""
 
@@ -42,7 +43,12 @@ class Turn:
         import engine
 
         generation: Generation = engine.stream(
-            self.model, self.ids, self.params, cancel=cancel, on_progress=on_progress
+            self.model,
+            self.ids,
+            self.params,
+            cancel=cancel,
+            on_progress=on_progress,
+            continues=self.continues,
         )
         yield from generation
         self.usage, self.text = generation.usage, generation.text
@@ -87,7 +93,7 @@ class Chat:
         """Ask `text`. ValueError (nothing changes) when it does not fit into the context."""
 
         def commit(answer: str, reason: str) -> None:
-            self.exchanges.append(Exchange(text, _whole(answer, reason), reason))
+            self.exchanges.append(Exchange(text, _opened(_whole(answer, reason)), reason))
 
         return self._turn(self.exchanges, text, self.settings, commit)
 
@@ -97,7 +103,8 @@ class Chat:
 
         def commit(answer: str, reason: str) -> None:
             if answer or not last.answer:  # stopped before the first word: the old one stays
-                self.exchanges[-1] = Exchange(last.question, _whole(answer, reason), reason)
+                whole = _opened(_whole(answer, reason))
+                self.exchanges[-1] = Exchange(last.question, whole, reason)
 
         return self._turn(self.exchanges[:-1], last.question, settings, commit)
 
@@ -120,7 +127,8 @@ class Chat:
         bos = tokenizer.bos_token_id
         if tokenizer.add_bos and bos is not None and ids[:1] != [bos]:
             ids = [bos, *ids]
-        return Turn(model, ids, sampling_params(self.settings), None, self.settings.stop)
+        params = sampling_params(self.settings)
+        return Turn(model, ids, params, None, self.settings.stop, continues=True)
 
     def undo(self, n: int) -> list[Exchange]:
         """Take the last n turns back and return them."""
@@ -176,7 +184,8 @@ class Chat:
 
         left_out = range(before + 1, prompt.n_dropped + 1)
         params = sampling_params(settings, tokenizer.template.stop_strings)
-        return Turn(model, prompt.ids, params, finish, settings.stop, left_out)
+        continues = question is None and bool(exchanges[-1].answer)
+        return Turn(model, prompt.ids, params, finish, settings.stop, left_out, continues)
 
     def _ready(self, settings: Settings) -> tuple[Model, Tokenizer]:
         """The model and its tokenizer, which renders with the template of `settings`."""
@@ -218,6 +227,14 @@ def sampling_params(settings: Settings, stop: Sequence[str] = ()) -> SamplingPar
         beams=settings.beams,
         length_penalty=settings.length_penalty,
     )
+
+
+def _opened(answer: str) -> str:
+    """Without the one blank that many tokenizers put before a first word; more is indentation.
+
+    Templates that separate by a blank write it themselves.
+    """
+    return answer[1:] if answer[:1] == " " and answer[1:2] != " " else answer
 
 
 def _whole(answer: str, finish_reason: str) -> str:

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from bot.settings import Value, parse, rules
+from bot.settings import Settings, Value, parse, rules, show
 
 CHAT_ONLY = ("history", "plain")
 
@@ -37,11 +37,15 @@ class Parser(argparse.ArgumentParser):
 
 def add_setting_flags(parser: argparse.ArgumentParser, leave_out: Iterable[str] = ()) -> None:
     """One flag per setting; a flag that is not given leaves no attribute behind."""
-    group = parser.add_argument_group("settings")
+    group = parser.add_argument_group("settings", "built-in values stand in parentheses")
+    built_in = Settings()
     for name, rule in rules().items():
         if name in leave_out:
             continue
-        flag, text = f"--{name.replace('_', '-')}", rule.help.replace("%", "%%")
+        flag = f"--{name.replace('_', '-')}"
+        value = getattr(built_in, name)
+        shown = f"{rule.help} ({show(value)})" if value not in (None, ()) else rule.help
+        text = shown.replace("%", "%%")
         if rule.kind == "bool":
             group.add_argument(
                 flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from bot import commands, render
 from bot.failures import explain
-from bot.loading import Interrupted
+from bot.loading import Interrupted, LoadedModel
 from bot.reader import LineCleared, Reader
 from bot.state import ShellState
 
@@ -39,7 +40,7 @@ class Shell:
         """
         loading = self._state.loader.loading
         if loading is not None:
-            loading.future.add_done_callback(lambda _: self._reader.interject(self._settle))
+            loading.future.add_done_callback(self._loading_ended)
         while True:
             self._settle()
             try:
@@ -80,6 +81,11 @@ class Shell:
         elif line.strip():
             text = commands.text_of(line)
             self._state.answer(lambda: self._state.chat.turn(text))
+
+    def _loading_ended(self, future: Future[LoadedModel]) -> None:
+        """On the worker thread: a failure is told at once, a success when it matters."""
+        if future.exception() is not None:
+            self._reader.interject(self._settle)
 
     def _settle(self) -> None:
         """Take over a model that has arrived, or say why it did not."""

@@ -152,6 +152,7 @@ class FakeModel:
     prompts: list[list[int]] = field(default_factory=list)
     params: list[FakeParams] = field(default_factory=list)
     cached: list[int] = field(default_factory=list)
+    continued: list[bool] = field(default_factory=list)
     is_closed: bool = False
 
     def cached_prefix(self, ids: Sequence[int]) -> int:
@@ -196,11 +197,13 @@ def fake_stream(
     *,
     cancel: FakeCancel | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    continues: bool = False,
 ) -> FakeGeneration:
     if not 0 < len(ids) < model.max_seq_len:
         raise ValueError(f"the prompt has {len(ids)} tokens, the context {model.max_seq_len}")
     model.prompts.append(list(ids))
     model.params.append(params)
+    model.continued.append(continues)
     shared = min(model.cached_prefix(ids), len(ids) - 1)
     usage = FakeUsage(prompt_tokens=len(ids), cached_tokens=shared, seed=params.seed or 4711)
     steps = _steps(model, list(ids), params, usage, cancel or FakeCancel())

@@ -116,6 +116,8 @@ def forward(
         _normalise(plan, v[NORM], v[NORM_BIAS], buffers, first, last)
         sync.barrier(cells, n_threads)
         if buffers.stops[layer]:
+            # nobody may leave, and begin another call, before all have read this
+            sync.barrier(cells, n_threads)
             return 1
         _project(m[WQ], buffers.normed, buffers.blocks, buffers.q, thread, n_threads)
         _project(m[WK], buffers.normed, buffers.blocks, buffers.k, thread, n_threads)

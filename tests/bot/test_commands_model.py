@@ -39,7 +39,7 @@ def test_stats_of_the_last_answer_and_of_all(talk: Talk) -> None:
     session = talk("/stats\rHello\rAnd?\r/stats\r/stats off\r/stats maybe\r", "Hi.", "So.")
     assert session.lines[1] == "no answer was given yet"
     assert session.lines[7] == (
-        "last answer: prompt 52 (27 cached, 25 new) · first token 0.35 s · prefill 100.0 tok/s · "
+        "last answer: prompt 52 (27 cached, 25 new) · first token 0.35 s · prefill 100 tok/s · "
         "3 tokens, 10.0 tok/s · stop · seed 7"
     )
     assert session.lines[8] == (

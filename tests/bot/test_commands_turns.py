@@ -117,6 +117,13 @@ def test_continue_goes_on_where_max_tokens_cut_and_reuses_the_cache(talk: Talk) 
     assert session.model.prompt_text().endswith("<|im_start|>assistant\nOne two")
     second = session.state.usages[1]
     assert second.cached_tokens == second.prompt_tokens - 1
+    assert session.model.continued == [False, True]
+
+
+def test_a_blank_before_the_first_word_is_not_part_of_the_answer(talk: Talk) -> None:
+    session = talk("Hi\rCode\r", " Hello.", "    x = 1")
+    answers = [exchange.answer for exchange in session.state.chat.exchanges]
+    assert answers == ["Hello.", "    x = 1"]
 
 
 def test_continue_begins_an_answer_that_was_stopped_before_its_first_word(talk: Talk) -> None:

@@ -79,6 +79,20 @@ def test_help_lists_every_verb(home: Path, capsys: pytest.CaptureFixture[str]) -
         assert line in out.splitlines()
 
 
+def test_help_shows_each_setting_with_its_built_in_value(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for text in (
+        "--temperature X 0 takes the likeliest token, above 1 gets wild (0.6)",
+        "--sample, --no-sample off = greedy: always the likeliest token (on)",
+        "--model TEXT name of a model, GGUF file or model folder (smollm2-135m)",
+    ):
+        assert text in out
+    assert "--plain" not in out
+
+
 def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("sparsechat ")

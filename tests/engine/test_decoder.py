@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,29 @@ def test_cancel_from_another_thread_ends_a_running_call() -> None:
         for _ in range(10_000):
             decoder.extend(decoder.new_cache(), [7] * CHUNK, cancel=cancel)
     timer.join()
+
+
+def test_threads_stay_together_through_many_cancelled_calls() -> None:
+    """A thread that is late in reading the flag must not meet the next call's barriers."""
+    decoder = small_decoder(small_config(), threads=5)
+    expected = logits_of(decoder, IDS)
+    cancel = Cancel()
+    cancel.set()
+    wrong: list[int] = []
+
+    def cancel_and_compare() -> None:
+        for round_ in range(1000):
+            for _ in range(3):
+                with suppress(Cancelled):
+                    decoder.extend(decoder.new_cache(), IDS, cancel=cancel)
+            if (logits_of(decoder, IDS) != expected).any():
+                wrong.append(round_)
+
+    worker = threading.Thread(target=cancel_and_compare, daemon=True)
+    worker.start()
+    worker.join(timeout=120)
+    assert not worker.is_alive(), "the threads wait for each other forever"
+    assert wrong == []
 
 
 @pytest.mark.parametrize("token_ids", [[97], [-1], [3, 500]])
