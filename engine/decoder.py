@@ -5,6 +5,7 @@ Owns shapes, scratch and threads; all arithmetic is in engine/kernels.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from engine.cache import KVCache
 from engine.config import DecoderConfig
 from engine.kernels.forward import Batch, forward
 from engine.plan import Rotations, Scratch, make_plan, make_tables, make_windows
-from engine.threads import Team
+from engine.threads import Pace, Team
 from engine.weights import Weights
 
 # Tokens of a prompt in one call: enough that reading weights costs little beside the arithmetic,
@@ -70,6 +71,8 @@ class Decoder:
         self._scratch = Scratch(self.config, self.team.n_threads)
         self._logits = self._logits_rows(1)
         self._never = Cancel()
+        # calls of other sizes are too different from each other to be compared
+        self._paces = {n: Pace(self.team.n_threads) for n in (1, CHUNK)}
 
     def new_cache(self) -> KVCache:
         """An empty cache for this decoder."""
@@ -153,7 +156,10 @@ class Decoder:
         buffers = self._scratch.buffers(len(batch.token_ids), cache.capacity)
         logits = self._logits if n_logits == 1 else self._logits_rows(n_logits)
         flag = (cancel or self._never).cell
-        n_threads, plan, tables = self.team.n_threads, self._plan, self._tables
+        pace = self._paces.get(len(batch.token_ids))
+        n_threads = pace.n_threads if pace else self.team.n_threads
+        plan, tables = self._plan, self._tables
+        started = time.perf_counter()
         stopped = self.team.run(
             lambda thread: forward(
                 thread,
@@ -167,10 +173,13 @@ class Decoder:
                 cache.values,
                 logits,
                 flag,
-            )
+            ),
+            n_threads,
         )
         if stopped:
             raise Cancelled
+        if pace:
+            pace.record(time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
 
     def _scaled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
