@@ -169,19 +169,21 @@ class Scratch:
     def buffers(self, n_tokens: int, n_slots: int) -> Buffers:
         """Buffers with room for exactly n_tokens and at least n_slots of attention scores."""
         made = self._made
-        if made is None or len(made.x) < n_tokens or made.scores.shape[1] < self._row(n_slots):
+        if made is None or len(made.x) < n_tokens or made.scores.shape[2] < self._row(n_slots):
             n = n_tokens if made is None else max(n_tokens, len(made.x))
             made = self._made = self._make(n, n_slots)
         return made._replace(**{name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN})
 
     def _row(self, n_slots: int) -> int:
-        return _padded(n_slots, 16) + 2 * _padded(self._config.head_dim, 16)
+        heads = self._config.n_heads // self._config.n_kv_heads
+        return max(_padded(n_slots, 16) + 32, heads * _padded(self._config.head_dim, 16))
 
     def _make(self, n: int, n_slots: int) -> Buffers:
         config = self._config
         hidden, inner = _padded(config.hidden_size), _padded(config.intermediate_size)
         heads = _padded(config.n_heads * config.head_dim)
         kv_heads = _padded(config.n_kv_heads * config.head_dim)
+        sharing = config.n_heads // config.n_kv_heads
         widest = max(hidden, inner, heads) // 32 * activations.BLOCK_BYTES
 
         def floats(*shape: int) -> NDArray[np.float32]:
@@ -199,7 +201,7 @@ class Scratch:
             out=floats(n, hidden),
             gate=floats(n, inner),
             up=floats(n, inner),
-            scores=floats(self._n_threads, self._row(n_slots)),
+            scores=floats(self._n_threads, sharing + 1, self._row(n_slots)),
             cells=np.zeros(N_CELLS, np.int64),
             stops=np.zeros(config.n_layers, np.int64),
         )

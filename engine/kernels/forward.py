@@ -20,7 +20,7 @@ from engine.kernels.activations import (
     quantize,
     rms_norm,
 )
-from engine.kernels.attention import attend, copy_head, normalise_head, rotate
+from engine.kernels.attention import View, attend, copy_head, normalise_head, rotate, store_key
 from engine.kernels.compiler import entry, kernel
 from engine.kernels.matmul import call_matmul, call_row
 
@@ -73,7 +73,7 @@ class Buffers(NamedTuple):
     out: NDArray[np.float32]  # (T, hidden): what a branch adds to x
     gate: NDArray[np.float32]  # (T, intermediate)
     up: NDArray[np.float32]  # (T, intermediate)
-    scores: NDArray[np.float32]  # (threads, slots + width)
+    scores: NDArray[np.float32]  # (threads, heads that share keys + 1, slots)
     cells: NDArray[np.int64]  # barrier
     stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
 
@@ -99,7 +99,8 @@ def forward(
 
     matrices   int64 (FIRST_LAYER + N_MATRICES n_layers, N_COLUMNS)
     vectors    int64 (n_layers + 1, N_VECTORS); the last row holds the final norm
-    keys       float32 (n_layers, n_kv_heads, slots, width); values likewise
+    keys       float32 (n_layers, n_kv_heads, slots / 16, width, 16)
+    values     float32 (n_layers, n_kv_heads, slots, width)
     logits     float32 (n, padded vocabulary): rows for the last n tokens of the batch, overwritten
     cancel     int64 (1,): when not 0, the call ends before the next layer
     Returns 1 when cancelled (cache rows of the batch are then undefined), else 0.
@@ -232,7 +233,8 @@ def _place_heads(plan, vector, buffers, batch, keys, values, thread, n_threads):
             source, out = _row(buffers.q, t), _row(buffers.queries[t], head)
         elif which == 1:
             head -= n_q
-            source, out = _row(buffers.k, t), _row(keys[head], batch.slots[t])
+            source = _row(buffers.k, t)
+            out = source + 4 * n_dim * head  # finished in place, then scattered
         else:
             head -= n_q + n_kv
             source, out = _row(buffers.v, t), _row(values[head], batch.slots[t])
@@ -247,30 +249,40 @@ def _place_heads(plan, vector, buffers, batch, keys, values, thread, n_threads):
             if plan.rotary_dim:
                 rotate(out, _row(batch.cos, t), _row(batch.sin, t), plan.rotary_dim,
                        plan.interleaved)  # fmt: skip
+        if which == 1:
+            store_key(out, simd.address_of(keys[head]), batch.slots[t], n_dim, plan.width)
 
 
 @kernel
 def _attend_heads(plan, vector, buffers, batch, window, keys, values, thread, n_threads):
-    """attended = attention of each head, one head and token at a time."""
+    """attended = attention of each head; heads of a token that share keys go together."""
     n_dim, per_kv = plan.head_dim, plan.n_heads // plan.n_kv_heads
     n = plan.n_heads * batch.token_ids.size
-    scores = _row(buffers.scores, thread)
-    head_out = scores + 4 * (buffers.scores.shape[1] - plan.width)
-    for job in range(n * thread // n_threads, n * (thread + 1) // n_threads):
+    scores, scores_row = _row(buffers.scores[thread], 0), buffers.scores.strides[1]
+    job, last = n * thread // n_threads, n * (thread + 1) // n_threads
+    while job < last:
         t, head = job // plan.n_heads, job % plan.n_heads
         kv = head // per_kv
+        n_heads = min(last - job, (kv + 1) * per_kv - head)
         position, stop = batch.positions[t], batch.visible[t]
         oldest = max(0, position + 1 - window)
-        first = min(oldest, stop)
         skipped = max(0, oldest - stop)  # of the path
-        slope = F(0)
-        if vector[SLOPES] != 0:
-            slope = simd.get_f32(vector[SLOPES] + 4 * head)
-        attend(_row(buffers.queries[t], head),
-               simd.address_of(keys[kv]), simd.address_of(values[kv]), plan.width, first, stop,
-               _row(batch.path, t) + 8 * skipped, batch.path.shape[1] - skipped,
-               slope, position - skipped, F(plan.attention_scale), scores, head_out)  # fmt: skip
-        copy_head(head_out, 0, 0.0, n_dim, _row(buffers.attended, t) + 4 * n_dim * head)
+        view = View(
+            simd.address_of(keys[kv]), simd.address_of(values[kv]), plan.width,
+            min(oldest, stop), stop,
+            _row(batch.path, t) + 8 * skipped, batch.path.shape[1] - skipped,
+            position - skipped, plan.attention_scale,
+        )  # fmt: skip
+        slopes = vector[SLOPES]
+        if slopes != 0:
+            slopes += 4 * head
+        # the last row of a thread's scores takes the heads' results
+        out = _row(buffers.scores[thread], per_kv)
+        attend(_row(buffers.queries[t], head), n_heads, view, slopes, scores, scores_row, out)
+        for i in range(n_heads):
+            to = _row(buffers.attended, t) + 4 * n_dim * (head + i)
+            copy_head(out + 4 * plan.width * i, 0, 0.0, n_dim, to)
+        job += n_heads
 
 
 @kernel

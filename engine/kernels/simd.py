@@ -248,6 +248,12 @@ def fma(builder, a, b, c):
     return _call(builder, "llvm.fma.v16f32", F32x16.llvm, [a, b, c])
 
 
+@_operation(types.float32, types.float32, types.float32, types.float32)
+def fma_scalar(builder, a, b, c):
+    """a * b + c, rounded once, as one lane of fma."""
+    return _call(builder, "llvm.fma.f32", _f32, [a, b, c])
+
+
 @_operation(F32x16, F32x16, F32x16)
 def maximum(builder, a, b):
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from engine.kernels import attention
+from engine.kernels.attention import View
 
 
 def attend(q, keys, values, slots, positions, slope, position):
@@ -16,39 +17,59 @@ def attend(q, keys, values, slots, positions, slope, position):
     return weights / weights.sum() @ values[slots]
 
 
+def run(q, keys, values, view, slopes=None):
+    """The kernel, on keys (slots, width) in rows."""
+    n_heads, width = q.shape
+    blocked = np.ascontiguousarray(keys.reshape(-1, 16, width).swapaxes(1, 2))
+    scores, out = np.full((n_heads, 128), np.nan, np.float32), np.empty_like(q)
+    view = view._replace(keys=blocked.ctypes.data, values=values.ctypes.data, width=width)
+    attention.attend(
+        q.ctypes.data, n_heads, view, 0 if slopes is None else slopes.ctypes.data,
+        scores.ctypes.data, scores.strides[0], out.ctypes.data,
+    )  # fmt: skip
+    return out
+
+
 @pytest.mark.parametrize("width", [16, 48, 64, 128])
 @pytest.mark.parametrize(
     ("first", "stop", "n_path"), [(0, 1, 0), (0, 37, 0), (5, 37, 0), (0, 20, 3), (20, 20, 6)]
 )
-@pytest.mark.parametrize("slope", [0.0, 0.25])
+@pytest.mark.parametrize("n_heads", [1, 3])
+@pytest.mark.parametrize("has_slopes", [False, True])
 def test_attend_matches_numpy(
-    rng: np.random.Generator, width: int, first: int, stop: int, n_path: int, slope: float
-) -> None:
+    rng: np.random.Generator, width: int, first: int, stop: int, n_path: int, n_heads: int,
+    has_slopes: bool,
+) -> None:  # fmt: skip
     keys, values = rng.standard_normal((2, 64, width)).astype(np.float32)
-    q = rng.standard_normal(width).astype(np.float32) * 2
+    q = rng.standard_normal((n_heads, width)).astype(np.float32) * 2
+    slopes = np.array([0.25, 0.5, 0.1], np.float32)[:n_heads] * has_slopes
     path = rng.permutation(np.arange(40, 64))[:n_path].astype(np.int64)
     slots = np.concatenate([np.arange(first, stop), path])
     positions = np.arange(first, first + len(slots))
-    position = positions[-1]
-    scores, out = np.full(128, np.nan, np.float32), np.empty(width, np.float32)
-    attention.attend(
-        q.ctypes.data, keys.ctypes.data, values.ctypes.data, width, first, stop,
-        path.ctypes.data, n_path, np.float32(slope), position, np.float32(0.125),
-        scores.ctypes.data, out.ctypes.data,
-    )  # fmt: skip
-    expected = attend(q, keys, values, slots, positions, slope, position)
-    assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+    view = View(0, 0, 0, first, stop, path.ctypes.data, n_path, int(positions[-1]), 0.125)
+    out = run(q, keys, values, view, slopes if has_slopes else None)
+    for head in range(n_heads):
+        expected = attend(q[head], keys, values, slots, positions, slopes[head], positions[-1])
+        assert_allclose(out[head], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_path_counts_like_a_run_to_the_bit(rng: np.random.Generator) -> None:
+    keys, values = rng.standard_normal((2, 64, 64)).astype(np.float32)
+    q = rng.standard_normal((3, 64)).astype(np.float32)
+    path = np.array([50, 41, 63, 44, 60, 59, 47], np.int64)
+    whole = np.concatenate([np.arange(21), path])
+    in_a_row = np.zeros((2, 64, 64), np.float32)
+    in_a_row[0, :28], in_a_row[1, :28] = keys[whole], values[whole]
+    branched = run(q, keys, values, View(0, 0, 0, 3, 21, path.ctypes.data, 7, 27, 0.125))
+    straight = run(q, *in_a_row, View(0, 0, 0, 3, 28, 0, 0, 27, 0.125))
+    assert_array_equal(branched, straight)
 
 
 def test_a_huge_score_neither_overflows_nor_hides_the_rest(rng: np.random.Generator) -> None:
-    keys, values = rng.standard_normal((2, 8, 16)).astype(np.float32)
-    q = np.full(16, 1000.0, np.float32)
-    scores, out = np.empty(32, np.float32), np.empty(16, np.float32)
-    attention.attend(
-        q.ctypes.data, keys.ctypes.data, values.ctypes.data, 16, 0, 8, 0, 0,
-        np.float32(0), 7, np.float32(1), scores.ctypes.data, out.ctypes.data,
-    )  # fmt: skip
-    assert_allclose(out, values[(keys @ q).argmax()], rtol=1e-4)
+    keys, values = rng.standard_normal((2, 16, 16)).astype(np.float32)
+    q = np.full((1, 16), 1000.0, np.float32)
+    out = run(q, keys, values, View(0, 0, 0, 0, 8, 0, 0, 7, 1.0))
+    assert_allclose(out[0], values[(keys[:8] @ q[0]).argmax()], rtol=1e-4)
 
 
 @pytest.mark.parametrize("interleaved", [0, 1])
