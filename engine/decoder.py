@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from engine.cache import KVCache
 from engine.config import DecoderConfig
-from engine.kernels.forward import Batch, forward
+from engine.kernels.forward import forward
+from engine.kernels.tables import Batch
 from engine.plan import Rotations, Scratch, make_plan, make_tables, make_windows
 from engine.threads import Pace, Team
 from engine.weights import Weights

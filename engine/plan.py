@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from engine.config import DecoderConfig
 from engine.formats import Weight, weight_format
-from engine.kernels import activations
-from engine.kernels import forward as loop
-from engine.kernels.forward import Buffers, Plan
+from engine.kernels import activations, tables
 from engine.kernels.sync import N_CELLS
+from engine.kernels.tables import Buffers, Plan
 from engine.rope import rotation_table
 from engine.weights import Weights
 
@@ -70,34 +69,34 @@ class Tables(NamedTuple):
 
 
 def make_tables(config: DecoderConfig, weights: Weights) -> Tables:
-    """kernels.forward's `matrices` and `vectors`; the weights must outlive them."""
+    """The layer loop's `matrices` and `vectors`; the weights must outlive them."""
     slopes = alibi_slopes(config)
     matrices = np.zeros(
-        (loop.FIRST_LAYER + loop.N_MATRICES * config.n_layers, loop.N_COLUMNS), np.int64
+        (tables.FIRST_LAYER + tables.N_MATRICES * config.n_layers, tables.N_COLUMNS), np.int64
     )
-    vectors = np.zeros((config.n_layers + 1, loop.N_VECTORS), np.int64)
+    vectors = np.zeros((config.n_layers + 1, tables.N_VECTORS), np.int64)
 
     def address(name: str) -> int:
         return weights.vectors[name].ctypes.data if name in weights.vectors else 0
 
     embedding = weights.matrices["embedding"]
-    matrices[loop.EMBEDDING] = _matrix_row(embedding)
-    matrices[loop.HEAD] = _matrix_row(weights.matrices.get("head", embedding))
+    matrices[tables.EMBEDDING] = _matrix_row(embedding)
+    matrices[tables.HEAD] = _matrix_row(weights.matrices.get("head", embedding))
     if config.position == "learned":
-        matrices[loop.POSITION] = _matrix_row(weights.matrices["position_embedding"])
+        matrices[tables.POSITION] = _matrix_row(weights.matrices["position_embedding"])
     for layer in range(config.n_layers):
         for i, name in enumerate(_MATRICES):
             if weight := weights.matrices.get(f"layers.{layer}.{name}"):
-                matrices[loop.FIRST_LAYER + loop.N_MATRICES * layer + i] = _matrix_row(weight)
+                matrices[tables.FIRST_LAYER + tables.N_MATRICES * layer + i] = _matrix_row(weight)
         for i, name in enumerate(_VECTORS):
             vectors[layer, i] = address(f"layers.{layer}.{name}")
         if config.shared_norm:
-            vectors[layer, loop.FFN_NORM] = vectors[layer, loop.NORM]
-            vectors[layer, loop.FFN_NORM_BIAS] = vectors[layer, loop.NORM_BIAS]
+            vectors[layer, tables.FFN_NORM] = vectors[layer, tables.NORM]
+            vectors[layer, tables.FFN_NORM_BIAS] = vectors[layer, tables.NORM_BIAS]
         if config.position == "alibi":
-            vectors[layer, loop.SLOPES] = slopes.ctypes.data
-    vectors[-1, loop.NORM] = address("final_norm")
-    vectors[-1, loop.NORM_BIAS] = address("final_norm.bias")
+            vectors[layer, tables.SLOPES] = slopes.ctypes.data
+    vectors[-1, tables.NORM] = address("final_norm")
+    vectors[-1, tables.NORM_BIAS] = address("final_norm.bias")
     return Tables(matrices, vectors, slopes)
 
 
@@ -165,6 +164,7 @@ class Scratch:
     def __init__(self, config: DecoderConfig, n_threads: int) -> None:
         self._config, self._n_threads = config, n_threads
         self._made: Buffers | None = None
+        self._rows = max(tables.TILE_ROWS, config.n_heads // config.n_kv_heads)
 
     def buffers(self, n_tokens: int, n_slots: int) -> Buffers:
         """Buffers with room for exactly n_tokens and at least n_slots of attention scores."""
@@ -175,15 +175,13 @@ class Scratch:
         return made._replace(**{name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN})
 
     def _row(self, n_slots: int) -> int:
-        heads = self._config.n_heads // self._config.n_kv_heads
-        return max(_padded(n_slots, 16) + 32, heads * _padded(self._config.head_dim, 16))
+        return max(_padded(n_slots, 16) + 32, self._rows * _padded(self._config.head_dim, 16))
 
     def _make(self, n: int, n_slots: int) -> Buffers:
         config = self._config
         hidden, inner = _padded(config.hidden_size), _padded(config.intermediate_size)
         heads = _padded(config.n_heads * config.head_dim)
         kv_heads = _padded(config.n_kv_heads * config.head_dim)
-        sharing = config.n_heads // config.n_kv_heads
         widest = max(hidden, inner, heads) // 32 * activations.BLOCK_BYTES
 
         def floats(*shape: int) -> NDArray[np.float32]:
@@ -201,7 +199,7 @@ class Scratch:
             out=floats(n, hidden),
             gate=floats(n, inner),
             up=floats(n, inner),
-            scores=floats(self._n_threads, sharing + 1, self._row(n_slots)),
+            scores=floats(self._n_threads, self._rows + 1, self._row(n_slots)),
             cells=np.zeros(N_CELLS, np.int64),
             stops=np.zeros(config.n_layers, np.int64),
         )

@@ -96,39 +96,60 @@ def _score(q, keys, slot, width):
 
 
 class View(NamedTuple):
-    """What one token sees of one head's keys and values, addresses of slot 0."""
+    """What a token sees of the keys and values that its heads share.
 
-    keys: int
+    Keys are counted by position: those of the run [first, stop) are their slots, those of the path
+    follow at stop, stop + 1 …  A view begins with the block of `first`, the keys before masked.
+    """
+
+    keys: int  # address of slot 0
     values: int
     width: int
-    first: int  # the run of slots [first, stop)
+    window: int  # how many positions back it sees, its own included
     stop: int
-    path: int  # address of int64 (n_path,) slots, at positions stop, stop + 1 …
+    path: int  # address of int64 (n_path,) slots
     n_path: int
     position: int  # of the token
     scale: float
 
 
 @kernel
-def _slot(view, j):
-    """The slot of key j of the view; j counts from the beginning of first's block."""
-    slot = (view.first & -16) + j
-    return slot if slot < view.stop else simd.get_i64(view.path + 8 * (slot - view.stop))
+def _of_token(view, t):
+    """The view of the t-th token after the view's own, in a run of tokens."""
+    return View(
+        view.keys, view.values, view.width, view.window, view.stop + t,
+        view.path, view.n_path, view.position + t, view.scale,
+    )  # fmt: skip
 
 
 @kernel
-def _scores(q, view, slope, scores, is_first):
-    """Scores of all keys of the view, masked before first and after the last; the largest of them.
+def _first(view):
+    """Position of the oldest key in sight."""
+    return min(max(0, view.position + 1 - view.window), view.stop + view.n_path)
 
-    is_first says that no other head has read these keys: they are asked for in advance.
-    """
-    base, ahead = view.first & -16, _AHEAD if is_first else 0
-    skipped, n = view.first - base, view.stop - base + view.n_path
-    for j in range(0, view.stop - base, 16):
-        block = view.keys + 64 * view.width * ((base + j) >> 4)
-        simd.store_f32(scores + 4 * j, _score_block(q, block, view.width, ahead))
-    for j in range(view.stop - base, n):
-        simd.set_f32(scores + 4 * j, _score(q, view.keys, _slot(view, j), view.width))
+
+@kernel
+def _base(view):
+    """Where the view begins: the first position of a block of the run."""
+    return min(_first(view), view.stop) & -16
+
+
+@kernel
+def _slot(view, position):
+    """The slot of the key at a position."""
+    if position < view.stop:
+        return position
+    return simd.get_i64(view.path + 8 * (position - view.stop))
+
+
+@kernel
+def _finish_scores(q, view, slope, scores):
+    """Add the path, the masks and the slope to a run's scores; returns the largest."""
+    base, end = _base(view), view.stop + view.n_path
+    skipped, n = _first(view) - base, end - base
+    for position in range(view.stop, end):
+        score = _score(q, view.keys, _slot(view, position), view.width)
+        simd.set_f32(scores + 4 * (position - base), score)
     for j in range(skipped):
         simd.set_f32(scores + 4 * j, _MASKED)
     for j in range(n, (n + 15) & -16):
@@ -160,62 +181,76 @@ _TILE = 64  # keys whose values stay in the first cache while all heads and colu
 
 
 @kernel
-def _add_tile(scores, view, start, stop, out):
-    """out += weighted values of keys [start, stop) of the view."""
+def _add_tile(weights, view, start, stop, out):
+    """out += weighted values of the keys at [start, stop); weights: the address of start's."""
     row = 4 * view.width
-    run_stop = min(stop, view.stop - (view.first & -16))
+    run_stop = min(stop, view.stop)
     for i in range(0, row, 64):
         a0 = a1 = a2 = a3 = simd.zero_f32()
-        j = start
-        at = view.values + ((view.first & -16) + j) * row + i
-        while j + 4 <= run_stop:
-            w = scores + 4 * j
-            for key in range(4):
-                simd.prefetch(at + (_TILE + key) * row)
+        key, at, w = start, view.values + start * row + i, weights
+        while key + 4 <= run_stop:
+            for line in range(4):
+                simd.prefetch(at + (_TILE + line) * row)
             a0 = simd.fma(simd.splat(simd.get_f32(w)), simd.load_f32(at), a0)
             a1 = simd.fma(simd.splat(simd.get_f32(w + 4)), simd.load_f32(at + row), a1)
             a2 = simd.fma(simd.splat(simd.get_f32(w + 8)), simd.load_f32(at + 2 * row), a2)
             a3 = simd.fma(simd.splat(simd.get_f32(w + 12)), simd.load_f32(at + 3 * row), a3)
-            at += 4 * row
-            j += 4
-        while j < stop:
-            weight = simd.splat(simd.get_f32(scores + 4 * j))
-            value = simd.load_f32(view.values + _slot(view, j) * row + i)
-            if j & 3 == 0:
+            at, w, key = at + 4 * row, w + 16, key + 4
+        while key < stop:
+            weight = simd.splat(simd.get_f32(w))
+            value = simd.load_f32(view.values + _slot(view, key) * row + i)
+            if key & 3 == 0:
                 a0 = simd.fma(weight, value, a0)
-            elif j & 3 == 1:
+            elif key & 3 == 1:
                 a1 = simd.fma(weight, value, a1)
-            elif j & 3 == 2:
+            elif key & 3 == 2:
                 a2 = simd.fma(weight, value, a2)
             else:
                 a3 = simd.fma(weight, value, a3)
-            j += 1
+            w, key = w + 4, key + 1
         total = simd.add(simd.add(a0, a1), simd.add(a2, a3))
         simd.store_f32(out + i, simd.add(simd.load_f32(out + i), total))
 
 
 @kernel
-def attend(q, n_heads, view, slopes, scores, scores_row, out):
-    """out = softmax(scale q·k + slope (key's position - position)) values; the heads share keys.
+def attend(q, q_row, n_tokens, n_heads, view, slopes, scores, scores_row, out):
+    """out = softmax(scale q·k + slope (key's position - position)) values.
 
-    q, out   float32 (n_heads, width)
+    For n_tokens in a run, the first of which has `view`, and n_heads that share keys: a block of
+    keys is read once for all of them.
+
+    q        float32 (n_tokens, q_row bytes): n_heads of width each
+    out      float32 (n_tokens, n_heads, width)
     slopes   address of float32 (n_heads,), or 0
-    scores   scratch, float32 (n_heads, scores_row bytes): room for all keys of the view and 31 more
+    scores   scratch, float32 (n_tokens n_heads, scores_row bytes): room for all keys and 31 more
     """
-    row = 4 * view.width
-    n = view.stop - (view.first & -16) + view.n_path
-    for head in range(n_heads):
-        slope = F(0)
-        if slopes != 0:
-            slope = simd.get_f32(slopes + 4 * head)
-        own = scores + head * scores_row
-        largest = _scores(q + head * row, view, slope, own, head == 0)
-        inverse = simd.splat(_softmax(own, n, largest, F(view.scale)))
+    row, rows = 4 * view.width, n_tokens * n_heads
+    begin, end = _base(view), view.stop + n_tokens - 1
+    for block in range(begin, end, 16):
+        at = view.keys + 4 * view.width * block
+        for r in range(rows):
+            t, head = r // n_heads, r % n_heads
+            own = _of_token(view, t)
+            if _base(own) <= block < own.stop:
+                # whoever reads a block first asks for what comes next
+                ahead = _AHEAD if r == 0 else 0
+                score = _score_block(q + t * q_row + head * row, at, view.width, ahead)
+                simd.store_f32(scores + r * scores_row + 4 * (block - _base(own)), score)
+    for r in range(rows):
+        t, head = r // n_heads, r % n_heads
+        own, mine = _of_token(view, t), scores + r * scores_row
+        slope = simd.get_f32(slopes + 4 * head) if slopes != 0 else F(0)
+        largest = _finish_scores(q + t * q_row + head * row, own, slope, mine)
+        n = own.stop + own.n_path - _base(own)
+        inverse = simd.splat(_softmax(mine, n, largest, F(view.scale)))
         for j in range(0, 4 * n, 64):
-            simd.store_f32(own + j, simd.mul(simd.load_f32(own + j), inverse))
+            simd.store_f32(mine + j, simd.mul(simd.load_f32(mine + j), inverse))
         for i in range(0, row, 64):
-            simd.store_f32(out + head * row + i, simd.zero_f32())
-    for start in range(0, n, _TILE):
-        for head in range(n_heads):
-            own = scores + head * scores_row
-            _add_tile(own, view, start, min(start + _TILE, n), out + head * row)
+            simd.store_f32(out + r * row + i, simd.zero_f32())
+    for tile in range(begin & -_TILE, end + view.n_path, _TILE):
+        for r in range(rows):
+            own = _of_token(view, r // n_heads)
+            start, stop = max(tile, _base(own)), min(tile + _TILE, own.stop + own.n_path)
+            if start < stop:
+                weights = scores + r * scores_row + 4 * (start - _base(own))
+                _add_tile(weights, own, start, stop, out + r * row)

@@ -17,14 +17,15 @@ def attend(q, keys, values, slots, positions, slope, position):
     return weights / weights.sum() @ values[slots]
 
 
-def run(q, keys, values, view, slopes=None):
-    """The kernel, on keys (slots, width) in rows."""
-    n_heads, width = q.shape
+def run(q, keys, values, view, slopes=None, n_tokens=1):
+    """The kernel, on keys (slots, width) in rows; q (n_tokens n_heads, width)."""
+    n_heads, width = len(q) // n_tokens, q.shape[1]
     blocked = np.ascontiguousarray(keys.reshape(-1, 16, width).swapaxes(1, 2))
-    scores, out = np.full((n_heads, 128), np.nan, np.float32), np.empty_like(q)
+    scores, out = np.full((len(q), 128), np.nan, np.float32), np.empty_like(q)
     view = view._replace(keys=blocked.ctypes.data, values=values.ctypes.data, width=width)
+    slopes_at = 0 if slopes is None else slopes.ctypes.data
     attention.attend(
-        q.ctypes.data, n_heads, view, 0 if slopes is None else slopes.ctypes.data,
+        q.ctypes.data, 4 * width * n_heads, n_tokens, n_heads, view, slopes_at,
         scores.ctypes.data, scores.strides[0], out.ctypes.data,
     )  # fmt: skip
     return out
@@ -46,7 +47,7 @@ def test_attend_matches_numpy(
     path = rng.permutation(np.arange(40, 64))[:n_path].astype(np.int64)
     slots = np.concatenate([np.arange(first, stop), path])
     positions = np.arange(first, first + len(slots))
-    view = View(0, 0, 0, first, stop, path.ctypes.data, n_path, int(positions[-1]), 0.125)
+    view = View(0, 0, 0, len(slots), stop, path.ctypes.data, n_path, int(positions[-1]), 0.125)
     out = run(q, keys, values, view, slopes if has_slopes else None)
     for head in range(n_heads):
         expected = attend(q[head], keys, values, slots, positions, slopes[head], positions[-1])
@@ -60,15 +61,29 @@ def test_a_path_counts_like_a_run_to_the_bit(rng: np.random.Generator) -> None:
     whole = np.concatenate([np.arange(21), path])
     in_a_row = np.zeros((2, 64, 64), np.float32)
     in_a_row[0, :28], in_a_row[1, :28] = keys[whole], values[whole]
-    branched = run(q, keys, values, View(0, 0, 0, 3, 21, path.ctypes.data, 7, 27, 0.125))
-    straight = run(q, *in_a_row, View(0, 0, 0, 3, 28, 0, 0, 27, 0.125))
-    assert_array_equal(branched, straight)
+    for window in (25, 5, 100):
+        branched = run(q, keys, values, View(0, 0, 0, window, 21, path.ctypes.data, 7, 27, 0.125))
+        straight = run(q, *in_a_row, View(0, 0, 0, window, 28, 0, 0, 27, 0.125))
+        assert_array_equal(branched, straight)
+
+
+@pytest.mark.parametrize("window", [7, 1000])
+def test_a_run_of_tokens_gives_the_bits_of_each_alone(
+    rng: np.random.Generator, window: int
+) -> None:
+    keys, values = rng.standard_normal((2, 96, 48)).astype(np.float32)
+    q = rng.standard_normal((15, 48)).astype(np.float32)
+    view = View(0, 0, 0, window, 70, 0, 0, 69, 0.125)
+    together = run(q, keys, values, view, n_tokens=5)
+    for t in range(5):
+        alone = run(q[3 * t : 3 * t + 3], keys, values, view._replace(stop=70 + t, position=69 + t))
+        assert_array_equal(together[3 * t : 3 * t + 3], alone)
 
 
 def test_a_huge_score_neither_overflows_nor_hides_the_rest(rng: np.random.Generator) -> None:
     keys, values = rng.standard_normal((2, 16, 16)).astype(np.float32)
     q = np.full((1, 16), 1000.0, np.float32)
-    out = run(q, keys, values, View(0, 0, 0, 0, 8, 0, 0, 7, 1.0))
+    out = run(q, keys, values, View(0, 0, 0, 8, 8, 0, 0, 7, 1.0))
     assert_allclose(out[0], values[(keys[:8] @ q[0]).argmax()], rtol=1e-4)
 
 

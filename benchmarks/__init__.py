@@ -1,0 +1,1 @@
+"""Measures: one question per script, `python -m benchmarks.<name> [--quick]`."""

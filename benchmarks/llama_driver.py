@@ -1,0 +1,95 @@
+"""llama.cpp's side, run by the Python of its own environment (benchmarks/peers.py).
+
+Through the low-level calls, so that neither sampling nor Python objects per logit cost it anything.
+Weights are mapped and repacked as llama.cpp does by default.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.side import Side
+
+
+class Llama(Side):
+    """The model and context that this process measures."""
+
+    def load(
+        self,
+        path: str,
+        threads: int,
+        context: int = 512,
+        flash_attention: bool | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """flash_attention None is llama.cpp's default. Also the bytes of its weights."""
+        started = time.perf_counter()
+        import llama_cpp  # type: ignore[import-not-found]
+
+        imported = time.perf_counter()
+        self._c = c = llama_cpp.llama_cpp
+        c.llama_backend_init()
+        self._model = c.llama_model_load_from_file(path.encode(), c.llama_model_default_params())
+        if not self._model:
+            raise ValueError(f"llama.cpp cannot load {path}")
+        params = c.llama_context_default_params()
+        params.n_ctx = params.n_batch = context
+        params.n_threads = params.n_threads_batch = threads
+        if flash_attention is not None:
+            enabled, disabled = c.LLAMA_FLASH_ATTN_TYPE_ENABLED, c.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            params.flash_attn_type = enabled if flash_attention else disabled
+        self._context = c.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise ValueError(f"llama.cpp cannot make a context of {context} tokens for {path}")
+        self._memory = c.llama_get_memory(self._context)
+        self._n_past = 0
+        loaded = time.perf_counter()
+        self._run([0])
+        ready = time.perf_counter()
+        return {
+            "import_s": imported - started,
+            "load_s": loaded - imported,
+            "first_token_s": ready - loaded,
+            "n_bytes": c.llama_model_size(self._model),
+        }
+
+    def logits(self, token_ids: list[int], into: str) -> dict[str, Any]:
+        """All positions in one batch, as llama.cpp's own perplexity tool does."""
+        import numpy as np
+
+        c, n = self._c, len(token_ids)
+        self._truncate(0)
+        batch = c.llama_batch_init(n, 0, 1)
+        batch.n_tokens = n
+        for i, token_id in enumerate(token_ids):
+            batch.token[i], batch.pos[i] = token_id, i
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+            batch.logits[i] = 1
+        code = c.llama_decode(self._context, batch)
+        if code:
+            raise ValueError(f"llama_decode gave {code}")
+        vocab_size = c.llama_vocab_n_tokens(c.llama_model_get_vocab(self._model))
+        np.save(into, np.ctypeslib.as_array(c.llama_get_logits(self._context), (n, vocab_size)))
+        c.llama_batch_free(batch)
+        self._n_past = n
+        return {}
+
+    def _run(self, token_ids: list[int]) -> None:
+        tokens = (self._c.llama_token * len(token_ids))(*token_ids)
+        batch = self._c.llama_batch_get_one(tokens, len(tokens))
+        code = self._c.llama_decode(self._context, batch)
+        if code:
+            raise ValueError(f"llama_decode gave {code}")
+        self._c.llama_synchronize(self._context)
+        self._n_past += len(token_ids)
+
+    def _truncate(self, position: int) -> int:
+        if position < self._n_past:
+            self._c.llama_memory_seq_rm(self._memory, 0, position, -1)
+            self._n_past = position
+        return self._n_past
+
+
+if __name__ == "__main__":
+    Llama().serve()

@@ -1,0 +1,87 @@
+"""What the layer loop reads and writes, and where in its tables everything stands.
+
+Letters: `T` tokens of the batch. All rows are float32 and padded with zeros to 32 columns.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.kernels import simd
+from engine.kernels.compiler import kernel
+
+# columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks
+MATMUL, ROW, DATA, GROUPS, BLOCKS, INT8, N_COLUMNS = range(7)
+# rows of `matrices`: three of the model, then seven a layer (0 in DATA: absent)
+EMBEDDING, POSITION, HEAD, FIRST_LAYER = range(4)
+WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, N_MATRICES = range(8)
+# columns of `vectors`, a row a layer and one more for the end: addresses, 0 = absent
+(NORM, NORM_BIAS, FFN_NORM, FFN_NORM_BIAS, Q_NORM, K_NORM,
+ BQ, BK, BV, BO, B_GATE, B_UP, B_DOWN, SLOPES, N_VECTORS) = range(15)  # fmt: skip
+
+# (token, head) pairs that share one read of the keys: more and their scores leave the cache
+TILE_ROWS = 24
+
+
+class Plan(NamedTuple):
+    """What the layer loop needs to know of the decoder; flags are 0 or 1."""
+
+    n_layers: int
+    hidden_size: int
+    intermediate_size: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    width: int  # head_dim rounded up to 16: a row of the cache
+    rotary_dim: int  # 0 = no rotation
+    interleaved: int
+    layernorm: int
+    parallel: int
+    activation: int
+    gated: int
+    any_int8: int
+    norm_eps: float
+    attention_scale: float
+    clip_qkv: float
+    embedding_scale: float
+
+
+class Buffers(NamedTuple):
+    """Scratch for up to T tokens and the threads; float32 unless said."""
+
+    x: NDArray[np.float32]  # (T, hidden) the residual stream
+    normed: NDArray[np.float32]  # (T, hidden)
+    blocks: NDArray[np.uint8]  # (T, widest row in int8 blocks)
+    q: NDArray[np.float32]  # (T, heads): as projected
+    k: NDArray[np.float32]  # (T, kv heads)
+    v: NDArray[np.float32]
+    queries: NDArray[np.float32]  # (T, n_heads, width): rotated
+    attended: NDArray[np.float32]  # (T, heads)
+    out: NDArray[np.float32]  # (T, hidden): what a branch adds to x
+    gate: NDArray[np.float32]  # (T, intermediate)
+    up: NDArray[np.float32]  # (T, intermediate)
+    scores: NDArray[np.float32]  # (threads, TILE_ROWS or heads that share keys, + 1, slots)
+    cells: NDArray[np.int64]  # barrier
+    stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
+
+
+class Batch(NamedTuple):
+    """T tokens and where they stand. int64 unless said."""
+
+    token_ids: NDArray[np.int64]  # (T,)
+    positions: NDArray[np.int64]  # (T,)
+    slots: NDArray[np.int64]  # (T,): the cache rows that they are written to
+    visible: NDArray[np.int64]  # (T,): they see slots [0, visible), and then their path
+    path: NDArray[np.int64]  # (T, P) further slots, at positions visible, visible + 1 …
+    windows: NDArray[np.int64]  # (n_layers,): how many positions back a layer sees
+    cos: NDArray[np.float32]  # (T, rotary_dim / 2)
+    sin: NDArray[np.float32]
+
+
+@kernel
+def row_of(array, index):
+    """Address of row `index` of a 2-D array."""
+    return simd.address_of(array) + array.strides[0] * index

@@ -1,0 +1,104 @@
+"""Readings of the machine, on made-up clocks and a small array."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import machine
+from benchmarks.machine import Bandwidth, Clocks, Load
+
+STAT = "cpu  1000 10 200 5000 30 4 6 70 999 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+
+
+def test_stat_counts_all_but_idle_waiting_steal_and_guests() -> None:
+    assert machine.busy_and_steal(STAT, 100) == (12.2, 0.7)
+
+
+def test_foreign_load_is_what_others_used_in_percent_of_a_core() -> None:
+    before = Clocks(wall=10.0, own=1.0, busy=100.0, steal=5.0)
+    after = Clocks(wall=12.0, own=2.5, busy=102.5, steal=5.5)
+    assert machine.load_between(before, after) == Load(50.0, 25.0)
+
+
+def test_own_time_beyond_the_ticks_of_the_system_is_no_load() -> None:
+    before = Clocks(10.0, 1.0, 100.0, 0.0)
+    assert machine.load_between(before, Clocks(11.0, 2.02, 101.0, 0.0)) == Load(0.0, 0.0)
+
+
+def test_load_is_unknown_where_the_system_does_not_tell() -> None:
+    before = Clocks(10.0, 1.0, None, None)
+    assert machine.load_between(before, Clocks(11.0, 2.0, None, None)) == Load(None, None)
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs /proc/stat")
+def test_background_sees_a_process_that_is_not_ours() -> None:
+    burn = "import time; print(flush=True)\nwhile time.process_time() < 0.5: pass"
+    with subprocess.Popen([sys.executable, "-c", burn], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        before = machine.Background()
+        with before:
+            other.stdout.read()  # until it ends; it is not ours until it is waited for
+    assert before.load.foreign_percent is not None
+    assert before.load.foreign_percent > 10
+
+
+def test_bandwidth_is_measured_for_each_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_PASS_BYTES", 1 << 20)
+    measured = machine.read_bandwidths(1 << 16, [1, 2])
+    assert [b[:2] for b in measured] == [(1 << 16, 1), (1 << 16, 2)]
+    assert all(b.gb_s > 0 for b in measured)
+
+
+def test_large_array_is_larger_than_any_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "l3_bytes", lambda: 1 << 29)
+    assert machine.large_bytes() == 1 << 31
+
+
+def test_read_gb_s_is_the_best_of_the_model_s_size_on_most_threads() -> None:
+    measured = [
+        Bandwidth(100, 1, 30.0),
+        Bandwidth(100, 2, 38.0),
+        Bandwidth(900, 2, 50.0),
+        Bandwidth(100, 2, 40.04),
+    ]
+    about = machine.describe(measured)
+    assert about["read_gb_s"] == 40.0
+    assert [tuple(b.values()) for b in about["read"]] == [(100, 1, 30), (100, 2, 40), (900, 2, 50)]
+
+
+def test_description_is_json_and_names_the_versions() -> None:
+    about = json.loads(json.dumps(machine.describe()))
+    assert about["read_gb_s"] is None
+    assert about["cpu"] and about["cores"] >= 1
+    assert {"python", "numba", "numpy"} <= about.keys()
+
+
+def test_commit_marks_files_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(
+            ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    git("init", "-q")
+    (tmp_path / "file").write_text("1")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    clean = machine.commit()
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "decode.json").write_text("{}")
+    assert machine.commit() == clean
+    (tmp_path / "file").write_text("2")
+    assert clean and machine.commit() == f"{clean}-dirty"
+
+
+def test_commit_is_unknown_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    assert machine.commit() is None

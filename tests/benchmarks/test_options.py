@@ -1,0 +1,81 @@
+"""The command line of the benchmarks; no peer is looked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import options, peers
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "available", lambda name, build: None)
+    monkeypatch.setattr(options.machine, "cores", lambda: 4)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "some.Q4_0.gguf"
+    path.write_bytes(b"GGUF")
+    return str(path)
+
+
+def parse(monkeypatch: pytest.MonkeyPatch, *words: str) -> options.Options:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    return options.parse("decode", "How fast?", rounds=5)
+
+
+def test_quick_is_two_rounds_of_the_two_formats_in_one_period(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    quick = parse(monkeypatch, "--model", model, "--quick")
+    assert (quick.periods, quick.rounds, quick.formats) == (1, 2, ("stored", "Q4_0"))
+    whole = parse(monkeypatch, "--model", model)
+    assert (whole.periods, whole.rounds, whole.formats) == (2, 5, ("stored", "Q4_0", "Q8_0"))
+    assert whole.threads == (1, 2)
+
+
+def test_result_is_named_after_what_is_not_the_default(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr(options.platform, "machine", lambda: "x86_64")
+    assert parse(monkeypatch, "--model", model).name == "decode-some.Q4_0"
+    assert parse(monkeypatch, "--model", model, "--avx2").name == "decode-some.Q4_0-avx2"
+    assert parse(monkeypatch, "--model", model, "--peer", "none").name == "decode-some.Q4_0-alone"
+
+
+def test_avx2_limits_our_processes_too(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    monkeypatch.setattr(options.platform, "machine", lambda: "AMD64")
+    limited = parse(monkeypatch, "--model", model, "--avx2").variables()
+    assert limited["NUMBA_CPU_NAME"] == "haswell"
+    assert "+avx2" in limited["NUMBA_CPU_FEATURES"]
+    assert "avx512" not in limited["NUMBA_CPU_FEATURES"]
+    assert parse(monkeypatch, "--model", model).variables() == {}
+
+
+def test_avx2_is_refused_elsewhere_than_on_x86(
+    monkeypatch: pytest.MonkeyPatch, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(options.platform, "machine", lambda: "arm64")
+    with pytest.raises(SystemExit, match="2"):
+        parse(monkeypatch, "--model", model, "--avx2")
+    assert "--avx2 is for x86-64 processors" in capsys.readouterr().err
+
+
+def test_model_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    with pytest.raises(SystemExit, match="3"):
+        parse(monkeypatch)
+    assert capsys.readouterr().err.startswith("smollm2-135m is not installed; `sparsechat models")
+
+
+@pytest.mark.parametrize("words", [("--threads", "0"), ("--rounds", "x"), ("--formats", "Q9")])
+def test_values_that_cannot_be_are_usage_errors(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse(monkeypatch, *words)
