@@ -82,6 +82,44 @@ def _score_block(q, block, width, ahead):
 
 
 @kernel
+def _score_block_of_four(q, block, width, ahead, out, out_row):
+    """_score_block for four queries through one read of the keys; q: their four addresses."""
+    q0, q1, q2, q3 = q
+    a0 = a1 = a2 = a3 = simd.zero_f32()
+    b0 = b1 = b2 = b3 = simd.zero_f32()
+    c0 = c1 = c2 = c3 = simd.zero_f32()
+    d0 = d1 = d2 = d3 = simd.zero_f32()
+    for i in range(0, 4 * width, 16):
+        row = block + 16 * i
+        for line in range(0, 256, 64):
+            simd.prefetch(row + ahead + line)
+        key = simd.load_f32(row)
+        a0 = simd.fma(simd.splat(simd.get_f32(q0 + i)), key, a0)
+        b0 = simd.fma(simd.splat(simd.get_f32(q1 + i)), key, b0)
+        c0 = simd.fma(simd.splat(simd.get_f32(q2 + i)), key, c0)
+        d0 = simd.fma(simd.splat(simd.get_f32(q3 + i)), key, d0)
+        key = simd.load_f32(row + 64)
+        a1 = simd.fma(simd.splat(simd.get_f32(q0 + i + 4)), key, a1)
+        b1 = simd.fma(simd.splat(simd.get_f32(q1 + i + 4)), key, b1)
+        c1 = simd.fma(simd.splat(simd.get_f32(q2 + i + 4)), key, c1)
+        d1 = simd.fma(simd.splat(simd.get_f32(q3 + i + 4)), key, d1)
+        key = simd.load_f32(row + 128)
+        a2 = simd.fma(simd.splat(simd.get_f32(q0 + i + 8)), key, a2)
+        b2 = simd.fma(simd.splat(simd.get_f32(q1 + i + 8)), key, b2)
+        c2 = simd.fma(simd.splat(simd.get_f32(q2 + i + 8)), key, c2)
+        d2 = simd.fma(simd.splat(simd.get_f32(q3 + i + 8)), key, d2)
+        key = simd.load_f32(row + 192)
+        a3 = simd.fma(simd.splat(simd.get_f32(q0 + i + 12)), key, a3)
+        b3 = simd.fma(simd.splat(simd.get_f32(q1 + i + 12)), key, b3)
+        c3 = simd.fma(simd.splat(simd.get_f32(q2 + i + 12)), key, c3)
+        d3 = simd.fma(simd.splat(simd.get_f32(q3 + i + 12)), key, d3)
+    simd.store_f32(out, simd.add(simd.add(a0, a1), simd.add(a2, a3)))
+    simd.store_f32(out + out_row, simd.add(simd.add(b0, b1), simd.add(b2, b3)))
+    simd.store_f32(out + 2 * out_row, simd.add(simd.add(c0, c1), simd.add(c2, c3)))
+    simd.store_f32(out + 3 * out_row, simd.add(simd.add(d0, d1), simd.add(d2, d3)))
+
+
+@kernel
 def _score(q, keys, slot, width):
     """The score of one key, in the order of _score_block."""
     column = keys + 64 * width * (slot >> 4) + 4 * (slot & 15)
@@ -213,6 +251,12 @@ def _add_tile(weights, view, start, stop, out):
 
 
 @kernel
+def _query(q, q_row, row, n_heads, r):
+    """Address of the query of row r, a (token, head) pair."""
+    return q + r // n_heads * q_row + r % n_heads * row
+
+
+@kernel
 def attend(q, q_row, n_tokens, n_heads, view, slopes, scores, scores_row, out):
     """out = softmax(scale q·k + slope (key's position - position)) values.
 
@@ -228,19 +272,31 @@ def attend(q, q_row, n_tokens, n_heads, view, slopes, scores, scores_row, out):
     begin, end = _base(view), view.stop + n_tokens - 1
     for block in range(begin, end, 16):
         at = view.keys + 4 * view.width * block
-        for r in range(rows):
-            t, head = r // n_heads, r % n_heads
-            own = _of_token(view, t)
-            if _base(own) <= block < own.stop:
-                # whoever reads a block first asks for what comes next
-                ahead = _AHEAD if r == 0 else 0
-                score = _score_block(q + t * q_row + head * row, at, view.width, ahead)
-                simd.store_f32(scores + r * scores_row + 4 * (block - _base(own)), score)
+        r = 0
+        while r < rows:
+            own, last = _of_token(view, r // n_heads), _of_token(view, (r + 3) // n_heads)
+            mine = scores + r * scores_row + 4 * (block - _base(own))
+            ahead = _AHEAD if r == 0 else 0  # whoever reads a block first asks for what comes next
+            if not _base(own) <= block < own.stop:
+                r += 1
+            elif r + 3 < rows and _base(last) == _base(own):
+                four = (
+                    _query(q, q_row, row, n_heads, r),
+                    _query(q, q_row, row, n_heads, r + 1),
+                    _query(q, q_row, row, n_heads, r + 2),
+                    _query(q, q_row, row, n_heads, r + 3),
+                )
+                _score_block_of_four(four, at, view.width, ahead, mine, scores_row)
+                r += 4
+            else:
+                query = _query(q, q_row, row, n_heads, r)
+                simd.store_f32(mine, _score_block(query, at, view.width, ahead))
+                r += 1
     for r in range(rows):
         t, head = r // n_heads, r % n_heads
         own, mine = _of_token(view, t), scores + r * scores_row
         slope = simd.get_f32(slopes + 4 * head) if slopes != 0 else F(0)
-        largest = _finish_scores(q + t * q_row + head * row, own, slope, mine)
+        largest = _finish_scores(_query(q, q_row, row, n_heads, r), own, slope, mine)
         n = own.stop + own.n_path - _base(own)
         inverse = simd.splat(_softmax(mine, n, largest, F(view.scale)))
         for j in range(0, 4 * n, 64):
