@@ -20,7 +20,6 @@ from engine.config import DecoderConfig
 from engine.decoder import Decoder
 from engine.fingerprint import fingerprint
 from engine.formats import weight_format as format_module
-from engine.generate import stream
 from engine.kernels.compiler import is_compiled
 from engine.sampling import SamplingParams
 from engine.threads import Team, default_threads
@@ -226,6 +225,3 @@ def _generation_defaults(checkpoint: Checkpoint) -> dict[str, float]:
         else:
             defaults |= candidate
     return defaults
-
-
-__all__ = ["Model", "load", "stream"]
