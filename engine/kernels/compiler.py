@@ -23,7 +23,7 @@ _ENGINE = Path(__file__).parents[1]
 def _source_hash() -> str:
     """SHA-256 over all files that may hold Numba code, and Numba's version."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for folder in ("kernels", "formats"):
+    for folder in ("kernels", "formats", "kv_formats"):
         for path in sorted((_ENGINE / folder).glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -60,8 +60,10 @@ def is_compiled() -> bool:
 # reordered says so where it stands (simd.sum_lanes).
 kernel = partial(numba.njit, nogil=True, error_model="numpy")
 
-# a kernel that others take as an argument: Numba caches no caller of a dispatcher passed by value
-block = register_jitable
+# A kernel that others take as an argument: Numba caches no caller of a dispatcher passed by value.
+# LLVM finds these too long to be put into their callers where a vector takes two registers; a call
+# a block is half the speed there.
+block = register_jitable(forceinline=True)
 
 # what Python or another kernel calls by itself; only these are worth a file in the cache
 entry = partial(kernel, cache=True)
