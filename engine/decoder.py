@@ -17,13 +17,14 @@ from engine.cache import KVCache
 from engine.config import DecoderConfig
 from engine.kernels.forward import forward
 from engine.kernels.tables import Batch
+from engine.kv_formats import DEFAULT, kv_format
 from engine.plan import Rotations, Scratch, make_plan, make_tables, make_windows
 from engine.threads import Pace, Team
 from engine.weights import Weights
 
 # Tokens of a prompt in one call: enough that reading weights costs little beside the arithmetic,
 # few enough that a call ends soon after it is cancelled
-CHUNK = 64
+CHUNK = 128
 
 
 class Cancelled(Exception):
@@ -63,32 +64,45 @@ class Decoder:
     config: DecoderConfig
     weights: Weights
     team: Team
+    kv_format: str = DEFAULT
 
     def __post_init__(self) -> None:
-        self._plan = make_plan(self.config, self.weights)
+        self._plan = make_plan(self.config, self.weights, kv_format(self.kv_format))
         self._tables = make_tables(self.config, self.weights)
         self._windows = make_windows(self.config)
         self._rotations = Rotations(self.config)
-        self._scratch = Scratch(self.config, self.team.n_threads)
         self._logits = self._logits_rows(1)
         self._never = Cancel()
+        self._follow_team()
+
+    def set_threads(self, n_threads: int) -> None:
+        """Compute on n_threads at most from the next call on; ValueError outside Team's bounds."""
+        if n_threads != self.team.n_threads:
+            self.team.resize(n_threads)
+            self._follow_team()
+
+    def _follow_team(self) -> None:
+        """What depends on the number of threads."""
+        n = self.team.n_threads
+        self._scratch = Scratch(self.config, n)
         # calls of other sizes are too different from each other to be compared
-        self._paces = {n: Pace(self.team.n_threads) for n in (1, CHUNK)}
+        self._paces = {size: Pace(n) for size in (1, CHUNK)}
 
     def new_cache(self) -> KVCache:
         """An empty cache for this decoder."""
-        return KVCache(self.config)
+        return KVCache(self.config, self.kv_format)
 
     def extend(
         self,
         cache: KVCache,
         token_ids: Sequence[int],
         *,
+        coarse: int = 0,
         all_logits: bool = False,
         cancel: Cancel | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Run token_ids after those in the cache.
+        """Run token_ids after those in the cache, the first `coarse` ones quicker but less exactly.
 
         Returns the logits after the last token, (1, vocab_size) float32, or after each with
         all_logits, (T, vocab_size). The array is overwritten by the next call. Raises Cancelled;
@@ -97,18 +111,22 @@ class Decoder:
         total = len(cache.token_ids) + len(token_ids)
         cache.reserve(total)
         rows = []
-        for start in range(0, len(token_ids), CHUNK):
-            chunk = token_ids[start : start + CHUNK]
+        start = 0
+        while start < len(token_ids):
+            end = coarse if start < coarse else len(token_ids)
+            chunk = token_ids[start : min(start + CHUNK, end)]
             last = start + len(chunk) == len(token_ids)
             positions = np.arange(len(cache.token_ids), len(cache.token_ids) + len(chunk))
             batch = self._batch(chunk, positions, positions, positions + 1, None, total)
+            batch = batch._replace(coarse=int(start < coarse))
             n_logits = len(chunk) if all_logits else int(last)
             logits = self._run(cache, batch, n_logits, cancel)
             cache.token_ids.extend(chunk)
             if all_logits:
                 rows.append(logits.copy())
+            start += len(chunk)
             if on_progress:
-                on_progress(start + len(chunk), len(token_ids))
+                on_progress(start, len(token_ids))
         return np.concatenate(rows) if all_logits else logits
 
     def branch(
@@ -149,34 +167,24 @@ class Decoder:
         if path is None:
             path = np.empty((len(ids), 0), np.int64)
         cos, sin = self._rotations.at(positions, total)
-        return Batch(ids, positions, slots, visible, path, self._windows, cos, sin)
+        return Batch(ids, positions, slots, visible, path, self._windows, 0, cos, sin)
 
     def _run(
         self, cache: KVCache, batch: Batch, n_logits: int, cancel: Cancel | None
     ) -> NDArray[np.float32]:
-        buffers = self._scratch.buffers(len(batch.token_ids), cache.capacity)
+        buffers = self._scratch.buffers(
+            len(batch.token_ids), int(batch.visible[-1]) + batch.path.shape[1]
+        )
         logits = self._logits if n_logits == 1 else self._logits_rows(n_logits)
-        flag = (cancel or self._never).cell
         pace = self._paces.get(len(batch.token_ids))
         n_threads = pace.n_threads if pace else self.team.n_threads
-        plan, tables = self._plan, self._tables
-        started = time.perf_counter()
-        stopped = self.team.run(
-            lambda thread: forward(
-                thread,
-                n_threads,
-                plan,
-                tables.matrices,
-                tables.vectors,
-                buffers,
-                batch,
-                cache.keys,
-                cache.values,
-                logits,
-                flag,
-            ),
-            n_threads,
+        tables = self._tables
+        arguments = (
+            *(self._plan, tables.matrices, tables.vectors),
+            *(buffers, batch, cache.data, logits),
         )
+        started = time.perf_counter()
+        stopped = self.team.run(forward, n_threads, arguments, (cancel or self._never).cell)
         if stopped:
             raise Cancelled
         if pace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from engine.config import DecoderConfig
 from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
-from engine.kernels.sync import N_CELLS
+from engine.kernels.attention import SEGMENT
+from engine.kernels.softmax import partial_bytes
 from engine.kernels.tables import Buffers, Plan
 from engine.rope import rotation_table
 from engine.weights import Weights
@@ -32,12 +34,12 @@ _PER_TOKEN = (
 _EVERYTHING = 1 << 62  # a window that no context reaches
 
 
-def _padded(n: int, unit: int = 32) -> int:
-    return -(-n // unit) * unit
+def _padded(n: int) -> int:
+    return -(-n // 32) * 32
 
 
-def make_plan(config: DecoderConfig, weights: Weights) -> Plan:
-    """The flags and sizes of the layer loop."""
+def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
+    """The flags and sizes of the layer loop; kv: the format of its cache."""
     return Plan(
         n_layers=config.n_layers,
         hidden_size=config.hidden_size,
@@ -45,7 +47,7 @@ def make_plan(config: DecoderConfig, weights: Weights) -> Plan:
         n_heads=config.n_heads,
         n_kv_heads=config.n_kv_heads,
         head_dim=config.head_dim,
-        width=_padded(config.head_dim, 16),
+        width=_padded(config.head_dim),
         rotary_dim=config.rotary_dim if config.position == "rope" else 0,
         interleaved=int(config.rope.interleaved),
         layernorm=int(config.norm == "layernorm"),
@@ -53,6 +55,9 @@ def make_plan(config: DecoderConfig, weights: Weights) -> Plan:
         activation=_ACTIVATIONS[config.activation],
         gated=int(config.gated),
         any_int8=int(any(weight_format(w.format).INT8 for w in weights.matrices.values())),
+        attend=kv.attend.address,
+        store_key=kv.store_key.address,
+        store_value=kv.store_value.address,
         norm_eps=float(config.norm_eps),
         attention_scale=float(config.attention_scale or config.head_dim**-0.5),
         clip_qkv=float(config.clip_qkv),
@@ -105,7 +110,9 @@ def _matrix_row(weight: Weight) -> list[int]:
     module = weight_format(weight.format)
     groups, blocks, _ = weight.data.shape
     data = weight.data.ctypes.data
-    return [module.matmul.address, module.row.address, data, groups, blocks, int(module.INT8)]
+    coarse = module.matmul_coarse if module.INT8 else module.matmul
+    kernels = [module.matmul.address, coarse.address, module.row.address]
+    return [*kernels, data, groups, blocks, int(module.INT8)]
 
 
 def alibi_slopes(config: DecoderConfig) -> NDArray[np.float32]:
@@ -165,19 +172,24 @@ class Scratch:
         self._config, self._n_threads = config, n_threads
         self._made: Buffers | None = None
         self._rows = max(tables.TILE_ROWS, config.n_heads // config.n_kv_heads)
+        self._partial = partial_bytes(_padded(config.head_dim)) // 4
 
     def buffers(self, n_tokens: int, n_slots: int) -> Buffers:
-        """Buffers with room for exactly n_tokens and at least n_slots of attention scores."""
-        made = self._made
-        if made is None or len(made.x) < n_tokens or made.scores.shape[2] < self._row(n_slots):
+        """Buffers for exactly n_tokens, which see n_slots of the cache."""
+        made, n_partials = self._made, self._n_partials(n_tokens, n_slots)
+        if made is None or len(made.x) < n_tokens or made.partials.size < n_partials:
             n = n_tokens if made is None else max(n_tokens, len(made.x))
-            made = self._made = self._make(n, n_slots)
+            made = self._made = self._make(n, n_partials)
         return made._replace(**{name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN})
 
-    def _row(self, n_slots: int) -> int:
-        return max(_padded(n_slots, 16) + 32, self._rows * _padded(self._config.head_dim, 16))
+    def _n_partials(self, n_tokens: int, n_slots: int) -> int:
+        n = 2 * self._n_threads * self._rows
+        if n_tokens <= tables.FEW:
+            # twice what is needed: a text grows, and these would be made anew at each segment
+            n = max(n, 2 * -(-n_slots // SEGMENT) * tables.FEW * self._config.n_heads)
+        return int(n * self._partial)
 
-    def _make(self, n: int, n_slots: int) -> Buffers:
+    def _make(self, n: int, n_partials: int) -> Buffers:
         config = self._config
         hidden, inner = _padded(config.hidden_size), _padded(config.intermediate_size)
         heads = _padded(config.n_heads * config.head_dim)
@@ -194,12 +206,12 @@ class Scratch:
             q=floats(n, heads),
             k=floats(n, kv_heads),
             v=floats(n, kv_heads),
-            queries=floats(n, config.n_heads, _padded(config.head_dim, 16)),
+            queries=floats(n, config.n_heads, _padded(config.head_dim)),
             attended=floats(n, heads),
             out=floats(n, hidden),
             gate=floats(n, inner),
             up=floats(n, inner),
-            scores=floats(self._n_threads, self._rows + 1, self._row(n_slots)),
-            cells=np.zeros(N_CELLS, np.int64),
+            scores=floats(self._n_threads, self._rows, SEGMENT),
+            partials=floats(n_partials),
             stops=np.zeros(config.n_layers, np.int64),
         )

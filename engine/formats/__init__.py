@@ -11,7 +11,8 @@ A format module offers
     pack(tensor, start, stop)     rows of a tensor -> uint8 (groups, blocks, BLOCK_BYTES)
     quantize(values)              float32 (16 a, 32 b) -> the same
     dequantize(packed)            -> float32 (16 groups, 32 blocks)
-    matmul, row                   compiled kernels, see MATMUL and ROW
+    matmul, row                   compiled kernels, see MATMUL and ROW in engine/kernels/matmul.py
+    matmul_coarse                 with INT8: the product with one byte an activation instead of two
 """
 
 from __future__ import annotations

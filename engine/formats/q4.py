@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels import simd
-from engine.kernels.activations import FINE, SCALE, VALUE_SUM, join
+from engine.kernels import dot, simd
+from engine.kernels.activations import FINE, SCALE, SUM, VALUE_SUM, join
 from engine.kernels.compiler import block, callback
 from engine.kernels.layout import COLUMNS, ROWS, StoredTensor, by_lane, padded, stored_blocks
 from engine.kernels.matmul import MATMUL, ROW, matmul_blocks
@@ -77,20 +77,41 @@ def _block(w, x, total):
     low = high = fine_low = fine_high = simd.zero_i32()
     for j in range(4):
         q = simd.load_u8(w + 64 + 64 * j)
-        q_low, q_high, at = simd.low_nibbles(q), simd.high_nibbles(q), x + 8 * j
-        low = simd.dot4(low, q_low, simd.load_u8_broadcast(at))
-        high = simd.dot4(high, q_high, simd.load_u8_broadcast(at + 4))
-        fine_low = simd.dot4(fine_low, q_low, simd.load_u8_broadcast(at + FINE))
-        fine_high = simd.dot4(fine_high, q_high, simd.load_u8_broadcast(at + FINE + 4))
-    value = join(simd.add_i32(low, high), simd.add_i32(fine_low, fine_high))
+        q_low, q_high, at = dot.low_nibbles(q), dot.high_nibbles(q), x + 8 * j
+        low = dot.dot_nibbles(low, q_low, simd.load_u8_broadcast(at))
+        high = dot.dot_nibbles(high, q_high, simd.load_u8_broadcast(at + 4))
+        fine_low = dot.dot_nibbles(fine_low, q_low, simd.load_u8_broadcast(at + FINE))
+        fine_high = dot.dot_nibbles(fine_high, q_high, simd.load_u8_broadcast(at + FINE + 4))
+    value = join(dot.nibble_sums(low, high), dot.nibble_sums(fine_low, fine_high))
     scale = simd.mul(simd.load_f16(w), simd.splat(simd.get_f32(x + SCALE)))
     total = simd.fma(value, scale, total)
     return simd.fma(simd.load_f16(w + 32), simd.splat(simd.get_f32(x + VALUE_SUM)), total)
 
 
+@block
+def _coarse_block(w, x, total):
+    """_block with one byte an activation; the sum is of those too, or errors would not cancel."""
+    low = high = simd.zero_i32()
+    for j in range(4):
+        q, at = simd.load_u8(w + 64 + 64 * j), x + 8 * j
+        low = dot.dot_nibbles(low, dot.low_nibbles(q), simd.load_u8_broadcast(at))
+        high = dot.dot_nibbles(high, dot.high_nibbles(q), simd.load_u8_broadcast(at + 4))
+    scale_x = simd.get_f32(x + SCALE)
+    scale = simd.mul(simd.load_f16(w), simd.splat(scale_x))
+    total = simd.fma(simd.to_f32(dot.nibble_sums(low, high)), scale, total)
+    value_sum = scale_x * np.float32(simd.get_i32(x + SUM))
+    return simd.fma(simd.load_f16(w + 32), simd.splat(value_sum), total)
+
+
 @callback(MATMUL)
 def matmul(weight, first, last, blocks, x, x_stride, tokens, out, out_stride):
     matmul_blocks(_block, BLOCK_BYTES, weight, first, last, blocks,
+                  x, x_stride, tokens, out, out_stride)  # fmt: skip
+
+
+@callback(MATMUL)
+def matmul_coarse(weight, first, last, blocks, x, x_stride, tokens, out, out_stride):
+    matmul_blocks(_coarse_block, BLOCK_BYTES, weight, first, last, blocks,
                   x, x_stride, tokens, out, out_stride)  # fmt: skip
 
 

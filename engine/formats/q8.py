@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels import simd
+from engine.kernels import dot, simd
 from engine.kernels.activations import FINE, FINE_SUM, SCALE, SUM, join
 from engine.kernels.compiler import block, callback
 from engine.kernels.layout import COLUMNS, ROWS, StoredTensor, by_lane, padded, stored_blocks
@@ -66,15 +66,32 @@ def _block(w, x, total):
     fine = simd.splat_i32(np.int32(-128) * simd.get_i32(x + FINE_SUM))
     for j in range(8):
         q = simd.load_u8(w + 32 + 64 * j)
-        coarse = simd.dot4(coarse, q, simd.load_u8_broadcast(x + 4 * j))
-        fine = simd.dot4(fine, q, simd.load_u8_broadcast(x + 4 * j + FINE))
+        coarse = dot.dot4(coarse, q, simd.load_u8_broadcast(x + 4 * j))
+        fine = dot.dot4(fine, q, simd.load_u8_broadcast(x + 4 * j + FINE))
     scale = simd.mul(simd.load_f16(w), simd.splat(simd.get_f32(x + SCALE)))
     return simd.fma(join(coarse, fine), scale, total)
+
+
+@block
+def _coarse_block(w, x, total):
+    """_block with one byte an activation."""
+    coarse = simd.splat_i32(np.int32(-128) * simd.get_i32(x + SUM))
+    for j in range(8):
+        q = simd.load_u8(w + 32 + 64 * j)
+        coarse = dot.dot4(coarse, q, simd.load_u8_broadcast(x + 4 * j))
+    scale = simd.mul(simd.load_f16(w), simd.splat(simd.get_f32(x + SCALE)))
+    return simd.fma(simd.to_f32(coarse), scale, total)
 
 
 @callback(MATMUL)
 def matmul(weight, first, last, blocks, x, x_stride, tokens, out, out_stride):
     matmul_blocks(_block, BLOCK_BYTES, weight, first, last, blocks,
+                  x, x_stride, tokens, out, out_stride)  # fmt: skip
+
+
+@callback(MATMUL)
+def matmul_coarse(weight, first, last, blocks, x, x_stride, tokens, out, out_stride):
+    matmul_blocks(_coarse_block, BLOCK_BYTES, weight, first, last, blocks,
                   x, x_stride, tokens, out, out_stride)  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.kernels import simd, sync
+from engine.kernels import calls, simd, sync
 from engine.kernels.activations import (
     BLOCK_BYTES,
     add_rows,
@@ -17,7 +17,7 @@ from engine.kernels.activations import (
     rms_norm,
 )
 from engine.kernels.compiler import entry, kernel
-from engine.kernels.heads import attend_heads, place_heads
+from engine.kernels.heads import attend_heads, merge_heads, place_heads
 from engine.kernels.matmul import call_matmul, call_row
 from engine.kernels.tables import (
     B_DOWN,
@@ -27,6 +27,7 @@ from engine.kernels.tables import (
     BO,
     DATA,
     EMBEDDING,
+    FEW,
     FFN_NORM,
     FFN_NORM_BIAS,
     FIRST_LAYER,
@@ -34,6 +35,7 @@ from engine.kernels.tables import (
     HEAD,
     INT8,
     MATMUL,
+    MATMUL_COARSE,
     N_MATRICES,
     NORM,
     NORM_BIAS,
@@ -53,20 +55,26 @@ F = np.float32
 
 
 @entry
-def forward(
-    thread, n_threads, plan, matrices, vectors, buffers, batch, keys, values, logits, cancel
-):
+def forward(cells, n_threads, plan, matrices, vectors, buffers, batch, cache, logits, cancel):
     """Run the batch; fill the cache, and logits with the scores after its last tokens.
 
+    cells      of a team (engine/threads.py), n_threads of which share the work
     matrices   int64 (FIRST_LAYER + N_MATRICES n_layers, N_COLUMNS)
     vectors    int64 (n_layers + 1, N_VECTORS); the last row holds the final norm
-    keys       float32 (n_layers, n_kv_heads, slots / 16, width, 16)
-    values     float32 (n_layers, n_kv_heads, slots, width)
+    cache      uint8 (n_layers, n_kv_heads, segments, bytes of a segment)
     logits     float32 (n, padded vocabulary): rows for the last n tokens of the batch, overwritten
     cancel     int64 (1,): when not 0, the call ends before the next layer
     Returns 1 when cancelled (cache rows of the batch are then undefined), else 0.
     """
-    cells = simd.address_of(buffers.cells)
+    arguments = plan, matrices, vectors, buffers, batch, cache, logits, cancel
+    return calls.run(cells, n_threads, calls.bind(_layers, arguments))
+
+
+@kernel
+def _layers(
+    thread, n_threads, cells, plan, matrices, vectors, buffers, batch, cache, logits, cancel
+):
+    """The share of one thread in `forward`."""
     tokens = batch.token_ids.size
     first, last = tokens * thread // n_threads, tokens * (thread + 1) // n_threads
     _embed(plan, matrices, batch, buffers, first, last)
@@ -78,21 +86,22 @@ def forward(
         _normalise(plan, v[NORM], v[NORM_BIAS], buffers, first, last)
         sync.barrier(cells, n_threads)
         if buffers.stops[layer]:
-            # nobody may leave, and begin another call, before all have read this
-            sync.barrier(cells, n_threads)
             return 1
-        _project(m[WQ], buffers.normed, buffers.blocks, buffers.q, thread, n_threads)
-        _project(m[WK], buffers.normed, buffers.blocks, buffers.k, thread, n_threads)
-        _project(m[WV], buffers.normed, buffers.blocks, buffers.v, thread, n_threads)
+        x, blocks, coarse = buffers.normed, buffers.blocks, batch.coarse
+        _project(m[WQ], coarse, x, blocks, buffers.q, thread, n_threads)
+        _project(m[WK], coarse, x, blocks, buffers.k, thread, n_threads)
+        _project(m[WV], coarse, x, blocks, buffers.v, thread, n_threads)
         sync.barrier(cells, n_threads)
-        place_heads(plan, v, buffers, batch, keys[layer], values[layer], thread, n_threads)
+        place_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
         sync.barrier(cells, n_threads)
-        attend_heads(plan, v, buffers, batch, batch.windows[layer], keys[layer], values[layer],
-                      thread, n_threads)  # fmt: skip
+        attend_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
         sync.barrier(cells, n_threads)
+        if tokens <= FEW:
+            merge_heads(plan, buffers, batch, layer, thread, n_threads)
+            sync.barrier(cells, n_threads)
         _requantize(plan, buffers.attended, buffers.blocks, first, last)
         sync.barrier(cells, n_threads)
-        _project(m[WO], buffers.attended, buffers.blocks, buffers.out, thread, n_threads)
+        _project(m[WO], coarse, buffers.attended, blocks, buffers.out, thread, n_threads)
         sync.barrier(cells, n_threads)
         if not plan.parallel:
             _add(buffers, v[BO], first, last)
@@ -100,8 +109,8 @@ def forward(
         if plan.parallel:
             _add(buffers, v[BO], first, last)
         sync.barrier(cells, n_threads)
-        _feed_forward(plan, m, v, buffers, tokens, thread, n_threads, cells)
-        _project(m[W_DOWN], buffers.gate, buffers.blocks, buffers.out, thread, n_threads)
+        _feed_forward(plan, m, v, buffers, tokens, coarse, thread, n_threads, cells)
+        _project(m[W_DOWN], coarse, buffers.gate, blocks, buffers.out, thread, n_threads)
         sync.barrier(cells, n_threads)
         _add(buffers, v[B_DOWN], first, last)
     rows = logits.shape[0]
@@ -109,9 +118,8 @@ def forward(
     _normalise(plan, v[NORM], v[NORM_BIAS], buffers, max(first, tokens - rows), last)
     sync.barrier(cells, n_threads)
     if rows:
-        _project(matrices[HEAD], buffers.normed[tokens - rows :], buffers.blocks[tokens - rows :],
-                 logits, thread, n_threads)  # fmt: skip
-    sync.barrier(cells, n_threads)
+        x, blocks = buffers.normed[tokens - rows :], buffers.blocks[tokens - rows :]
+        _project(matrices[HEAD], 0, x, blocks, logits, thread, n_threads)
     return 0
 
 
@@ -135,15 +143,19 @@ def _embed(plan, matrices, batch, buffers, first, last):
 
 
 @kernel
-def _project(matrix, rows, blocks, out, thread, n_threads):
-    """out = rows times the matrix; this thread's share of the output columns."""
+def _project(matrix, coarse, rows, blocks, out, thread, n_threads):
+    """out = rows times the matrix; this thread's share of the output columns.
+
+    coarse   1: with one byte an activation, where they are bytes
+    """
     groups = matrix[GROUPS]
     first, last = groups * thread // n_threads, groups * (thread + 1) // n_threads
     if matrix[INT8]:
         x, stride = simd.address_of(blocks), blocks.strides[0]
     else:
         x, stride = simd.address_of(rows), rows.strides[0]
-    call_matmul(matrix[MATMUL], matrix[DATA], first, last, matrix[BLOCKS], x, stride,
+    kernel_at = matrix[MATMUL_COARSE] if coarse else matrix[MATMUL]
+    call_matmul(kernel_at, matrix[DATA], first, last, matrix[BLOCKS], x, stride,
                 min(rows.shape[0], out.shape[0]), simd.address_of(out), out.strides[0])  # fmt: skip
 
 
@@ -176,13 +188,14 @@ def _add(buffers, bias, first, last):
 
 
 @kernel
-def _feed_forward(plan, matrices, vector, buffers, tokens, thread, n_threads, cells):
+def _feed_forward(plan, matrices, vector, buffers, tokens, coarse, thread, n_threads, cells):
     """gate = activation(gate) * up, ready for the product with w_down."""
+    x, blocks = buffers.normed, buffers.blocks
     if plan.gated:
-        _project(matrices[W_GATE], buffers.normed, buffers.blocks, buffers.gate, thread, n_threads)
-        _project(matrices[W_UP], buffers.normed, buffers.blocks, buffers.up, thread, n_threads)
+        _project(matrices[W_GATE], coarse, x, blocks, buffers.gate, thread, n_threads)
+        _project(matrices[W_UP], coarse, x, blocks, buffers.up, thread, n_threads)
     else:
-        _project(matrices[W_UP], buffers.normed, buffers.blocks, buffers.gate, thread, n_threads)
+        _project(matrices[W_UP], coarse, x, blocks, buffers.gate, thread, n_threads)
     sync.barrier(cells, n_threads)
     n_blocks = buffers.gate.shape[1] // 32
     n = tokens * n_blocks

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from engine.kernels import simd
 from engine.kernels.activations import BLOCK_BYTES as X_BYTES
+from engine.kernels.address import caller
 from engine.kernels.compiler import kernel
 
 _address = _count = types.int64
@@ -25,28 +25,16 @@ AHEAD = 4096
 ROW = types.void(_address, _count, _count, _address)
 
 
-def _caller(signature):
-    """A kernel's call of `signature` through an address: f(address, *arguments)."""
-
-    def codegen(context, builder, called, args):
-        types_ = [context.get_value_type(arg) for arg in signature.args]
-        pointer = ir.FunctionType(ir.VoidType(), types_).as_pointer()
-        builder.call(builder.inttoptr(args[0], pointer), list(args[1:]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, *signature.args), codegen
-
-
 @intrinsic
 def call_matmul(typing, kernel, weight, first, last, blocks, x, x_stride, tokens, out, out_stride):
     """MATMUL by the kernel at an address: the layer loop knows no weight format."""
-    return _caller(MATMUL)
+    return caller(MATMUL)
 
 
 @intrinsic
 def call_row(typing, kernel, weight, blocks, index, out):
     """ROW by the kernel at an address."""
-    return _caller(ROW)
+    return caller(ROW)
 
 
 @kernel
@@ -63,6 +51,9 @@ def matmul_blocks(dot, n_bytes, weight, first, last, blocks, x, x_stride, tokens
             at = x + t * x_stride
             for b in range(blocks):
                 w = base + b * n_bytes
+                if t == 0:  # the later tiles find this group in the cache
+                    for line in range(0, n_bytes, 64):
+                        simd.prefetch(w + AHEAD + line)
                 a0 = dot(w, at, a0)
                 a1 = dot(w, at + x_stride, a1)
                 a2 = dot(w, at + 2 * x_stride, a2)

@@ -14,7 +14,7 @@ from engine.kernels import simd
 from engine.kernels.compiler import kernel
 
 # columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks
-MATMUL, ROW, DATA, GROUPS, BLOCKS, INT8, N_COLUMNS = range(7)
+MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, N_COLUMNS = range(8)
 # rows of `matrices`: three of the model, then seven a layer (0 in DATA: absent)
 EMBEDDING, POSITION, HEAD, FIRST_LAYER = range(4)
 WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, N_MATRICES = range(8)
@@ -24,6 +24,8 @@ WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, N_MATRICES = range(8)
 
 # (token, head) pairs that share one read of the keys: more and their scores leave the cache
 TILE_ROWS = 24
+# so many tokens at most have their attention spread over the segments of the cache
+FEW = 8
 
 
 class Plan(NamedTuple):
@@ -35,7 +37,7 @@ class Plan(NamedTuple):
     n_heads: int
     n_kv_heads: int
     head_dim: int
-    width: int  # head_dim rounded up to 16: a row of the cache
+    width: int  # head_dim rounded up to 32: a row of the cache
     rotary_dim: int  # 0 = no rotation
     interleaved: int
     layernorm: int
@@ -43,6 +45,9 @@ class Plan(NamedTuple):
     activation: int
     gated: int
     any_int8: int
+    attend: int  # addresses of the cache format's kernels
+    store_key: int
+    store_value: int
     norm_eps: float
     attention_scale: float
     clip_qkv: float
@@ -58,13 +63,13 @@ class Buffers(NamedTuple):
     q: NDArray[np.float32]  # (T, heads): as projected
     k: NDArray[np.float32]  # (T, kv heads)
     v: NDArray[np.float32]
-    queries: NDArray[np.float32]  # (T, n_heads, width): rotated
+    queries: NDArray[np.float32]  # (T, n_heads, width) numbers, rotated: [kv head][token][head]
     attended: NDArray[np.float32]  # (T, heads)
     out: NDArray[np.float32]  # (T, hidden): what a branch adds to x
     gate: NDArray[np.float32]  # (T, intermediate)
     up: NDArray[np.float32]  # (T, intermediate)
-    scores: NDArray[np.float32]  # (threads, TILE_ROWS or heads that share keys, + 1, slots)
-    cells: NDArray[np.int64]  # barrier
+    scores: NDArray[np.float32]  # (threads, TILE_ROWS or heads that share keys, SEGMENT)
+    partials: NDArray[np.float32]  # (n,) partial results: of a tile a thread, or of all segments
     stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
 
 
@@ -77,6 +82,7 @@ class Batch(NamedTuple):
     visible: NDArray[np.int64]  # (T,): they see slots [0, visible), and then their path
     path: NDArray[np.int64]  # (T, P) further slots, at positions visible, visible + 1 …
     windows: NDArray[np.int64]  # (n_layers,): how many positions back a layer sees
+    coarse: int  # 1: products take one byte an activation, 0: two
     cos: NDArray[np.float32]  # (T, rotary_dim / 2)
     sin: NDArray[np.float32]
 

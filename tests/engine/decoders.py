@@ -13,6 +13,7 @@ from engine.config import DecoderConfig
 from engine.decoder import Decoder
 from engine.formats import Weight, weight_format
 from engine.kernels.layout import padded
+from engine.model import Model
 from engine.threads import Team
 from engine.weights import Weights
 from tests.parity.reference import random_weights
@@ -52,9 +53,11 @@ def packed_weights(values: dict[str, np.ndarray], format_name: str = "f32") -> W
     return Weights(matrices, vectors)
 
 
-def small_decoder(config: DecoderConfig, format_name: str = "f32", threads: int = 1) -> Decoder:
+def small_decoder(
+    config: DecoderConfig, format_name: str = "f32", threads: int = 1, kv: str = "f32"
+) -> Decoder:
     """A decoder on random weights, the same for the same config."""
-    return Decoder(config, packed_weights(random_values(config), format_name), Team(threads))
+    return Decoder(config, packed_weights(random_values(config), format_name), Team(threads), kv)
 
 
 def save_llama(folder: Path, values: dict[str, np.ndarray] | None = None, **keys: Any) -> Path:
@@ -88,3 +91,48 @@ def _stored_name(canonical: str) -> str:
         return llama.TENSORS[canonical]
     _, layer, name = canonical.split(".", 2)
     return llama.TENSORS[f"layers.{{i}}.{name}"].format(i=layer)
+
+
+def small_model(format_name: str = "q8", threads: int = 1, **changes: Any) -> Model:
+    """A model of random weights without a tokenizer; changes are fields of Model."""
+    config = changes.get("config", small_config())
+    fields: dict[str, Any] = {
+        "path": Path("small"),
+        "config": config,
+        "tokenizer": None,
+        "decoder": small_decoder(config, format_name, threads),
+        "fingerprint": "0" * 64,
+        "max_seq_len": config.max_seq_len,
+        "stop_ids": frozenset(),
+        "generation_defaults": {},
+    }
+    return Model(**(fields | changes))
+
+
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+def save_talker(folder: Path, max_seq_len: int = 2048) -> Path:
+    """A Hugging Face directory of a model that chats in ASCII, one character a token.
+
+    It never ends a turn: special tokens have the score 0, others' best is above. So its answers are
+    encoded as the very tokens that it gave.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    from tests.tiny import CHAT_TEMPLATE
+
+    characters = {"\n": "Ċ", " ": "Ġ"} | {chr(code): chr(code) for code in range(33, 127)}
+    names = [*SPECIAL_TOKENS, *characters.values()]
+    tokenizer = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in SPECIAL_TOKENS])
+    values = random_values(small_config(vocab_size=len(names)))
+    values["head"][: len(SPECIAL_TOKENS)] = 0
+    sizes = {"vocab_size": len(names), "max_position_embeddings": max_seq_len}
+    save_llama(folder, values, **sizes, bos_token_id=1, eos_token_id=2)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"eos_token": "<|im_end|>", "chat_template": CHAT_TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder

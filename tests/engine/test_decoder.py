@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from engine.config import Rope
 from engine.decoder import CHUNK, Branches, Cancel, Cancelled, Decoder
 from engine.formats import FORMATS, weight_format
+from engine.kv_formats import KV_FORMATS
 from tests.engine.decoders import packed_weights, random_values, small_config, small_decoder
 from tests.parity import reference
 
@@ -109,9 +109,34 @@ def test_a_prompt_longer_than_a_chunk_is_one_text() -> None:
     assert progress == [(CHUNK, len(ids)), (2 * CHUNK, len(ids)), (len(ids), len(ids))]
 
 
+@pytest.mark.parametrize("kv", sorted(KV_FORMATS))
+def test_every_format_of_the_cache_gives_the_same_bits_at_once_and_one_by_one(kv: str) -> None:
+    ids = np.random.default_rng(2).integers(0, 97, CHUNK + 20).tolist()
+    decoder = small_decoder(small_config(), "q4", threads=2, kv=kv)
+    cache = decoder.new_cache()
+    decoder.extend(cache, ids[:-30])
+    one_by_one = [decoder.extend(cache, [i])[0].copy() for i in ids[-30:]]
+    assert_array_equal(np.stack(one_by_one), logits_of(decoder, ids)[-30:])
+
+
+def test_a_coarse_prompt_differs_little_and_always_alike() -> None:
+    ids = np.random.default_rng(3).integers(0, 97, CHUNK + 40).tolist()
+    decoder = small_decoder(small_config(), "q4")
+    cache = decoder.new_cache()
+    decoder.extend(cache, ids, coarse=CHUNK + 7)
+    coarse = decoder.extend(cache, [5])[0]
+    exact = logits_of(decoder, [*ids, 5])[-1]
+    assert 0 < np.abs(exact - coarse).max() < 0.05 * np.abs(exact).max()
+    assert cache.token_ids == [*ids, 5]
+    again = decoder.new_cache()
+    decoder.extend(again, ids, coarse=CHUNK + 7)
+    assert_array_equal(decoder.extend(again, [5])[0], coarse)
+
+
+@pytest.mark.parametrize("kv", sorted(KV_FORMATS))
 @pytest.mark.parametrize("flags", [{}, FLAGS["window"], FLAGS["alibi-with-window"]])
-def test_branches_equal_separate_texts(flags: dict[str, Any]) -> None:
-    decoder = small_decoder(small_config(**flags), "q4", threads=2)
+def test_branches_equal_separate_texts(flags: dict[str, Any], kv: str) -> None:
+    decoder = small_decoder(small_config(**flags), "q4", threads=2, kv=kv)
     cache = decoder.new_cache()
     decoder.extend(cache, IDS)
     n = len(IDS)
@@ -124,8 +149,9 @@ def test_branches_equal_separate_texts(flags: dict[str, Any]) -> None:
     assert cache.token_ids == IDS
 
 
-def test_an_adopted_branch_goes_on_like_any_text() -> None:
-    decoder = small_decoder(small_config())
+@pytest.mark.parametrize("kv", sorted(KV_FORMATS))
+def test_an_adopted_branch_goes_on_like_any_text(kv: str) -> None:
+    decoder = small_decoder(small_config(), kv=kv)
     cache = decoder.new_cache()
     decoder.extend(cache, IDS)
     n = len(IDS)
@@ -201,15 +227,3 @@ def test_token_ids_outside_the_vocabulary_are_refused(token_ids: list[int]) -> N
     decoder = small_decoder(small_config())
     with pytest.raises(ValueError, match=r"token ids must be in \[0, 97\)"):
         decoder.extend(decoder.new_cache(), token_ids)
-
-
-def test_a_team_that_is_closed_ends_its_threads() -> None:
-    before = threading.active_count()
-    decoder = small_decoder(small_config(), threads=4)
-    decoder.extend(decoder.new_cache(), IDS)
-    assert threading.active_count() == before + 3
-    decoder.team.close()
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before

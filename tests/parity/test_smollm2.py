@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import engine
+from engine.generate import prefill
 from tests.parity.smollm2 import reference_greedy, reference_logits, write_q8
 
 pytestmark = [pytest.mark.parity, pytest.mark.model, pytest.mark.slow]
@@ -82,6 +83,24 @@ def test_q8_with_int8_activations_keeps_the_distribution(
     divergence, agreement = divergence_and_agreement(theirs, ours(path, None, texts))
     assert model(path, None).weight_format == "q8"
     assert divergence <= 1e-4
+    assert agreement >= 0.985
+
+
+def test_what_follows_a_long_prompt_keeps_the_distribution(
+    smollm2_path: Path, texts: list[list[int]], expected: np.ndarray
+) -> None:
+    """A prompt's first tokens take one byte an activation; they act through the cache alone."""
+    loaded, begin = model(smollm2_path, None), 0
+    theirs, mine = [], []
+    for ids in texts:
+        half, end = len(ids) // 2, begin + len(ids)
+        loaded.cache.truncate(0)
+        last, _ = prefill(loaded, ids[:half])
+        mine += [last.copy(), loaded.decoder.extend(loaded.cache, ids[half:], all_logits=True)]
+        theirs.append(expected[begin + half - 1 : end])
+        begin = end
+    divergence, agreement = divergence_and_agreement(np.concatenate(theirs), np.concatenate(mine))
+    assert 1e-6 < divergence <= 1e-3
     assert agreement >= 0.985
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.parity
 @cache
 def tiny_model(name: str) -> engine.Model:
     """In float32 or as stored, which are the same numbers."""
-    return engine.load(tiny_checkpoint(name), threads=2, max_seq_len=128)
+    return engine.load(tiny_checkpoint(name), threads=2, max_seq_len=128, kv_cache="f32")
 
 
 def greedy_ids(model: engine.Model, n: int) -> list[int]:

@@ -1,90 +1,169 @@
-"""Attention of one head against NumPy."""
+"""Attention against NumPy, in every format of the cache."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
+from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
 
-from engine.kernels import attention
-from engine.kernels.attention import View
+from engine.cache import KVCache
+from engine.kernels import rows, softmax
+from engine.kernels.attention import SEGMENT, View, call_attend, call_store
+from engine.kv_formats import KV_FORMATS, kv_format
+from tests.engine.decoders import small_config
+
+N_SLOTS = 3 * SEGMENT
+WIDE = 1 << 40  # a window that sees everything
+TOLERANCE = {"f32": 1e-5, "f16": 2e-3, "q8": 0.03}
 
 
-def attend(q, keys, values, slots, positions, slope, position):
-    """The twin: a softmax over the slots given."""
-    scores = keys[slots] @ q * 0.125 + slope * (positions - position)
-    weights = np.exp(scores - scores.max())
-    return weights / weights.sum() @ values[slots]
+@njit
+def place(store_key: int, store_value: int, keys: Any, values: Any, cache: int, width: int) -> None:
+    for slot in range(len(keys)):
+        head_dim = keys.shape[1]
+        call_store(store_key, keys[slot].ctypes.data, cache, width, slot, head_dim)
+        call_store(store_value, values[slot].ctypes.data, cache, width, slot, head_dim)
 
 
-def run(q, keys, values, view, slopes=None, n_tokens=1):
-    """The kernel, on keys (slots, width) in rows; q (n_tokens n_heads, width)."""
-    n_heads, width = len(q) // n_tokens, q.shape[1]
-    blocked = np.ascontiguousarray(keys.reshape(-1, 16, width).swapaxes(1, 2))
-    scores, out = np.full((len(q), 128), np.nan, np.float32), np.empty_like(q)
-    view = view._replace(keys=blocked.ctypes.data, values=values.ctypes.data, width=width)
-    slopes_at = 0 if slopes is None else slopes.ctypes.data
-    attention.attend(
-        q.ctypes.data, 4 * width * n_heads, n_tokens, n_heads, view, slopes_at,
-        scores.ctypes.data, scores.strides[0], out.ctypes.data,
-    )  # fmt: skip
+@njit
+def run(attend: int, view: Any, begin: int, end: int, partial: int, result: int) -> None:
+    size = softmax.partial_bytes(view.width)
+    for row in range(view.tokens * view.heads):
+        softmax.clear(result + size * row, view.width)
+    for segment in range(begin, end):
+        call_attend(attend, view, segment, 0, partial)
+        for row in range(view.tokens * view.heads):
+            softmax.merge(partial + size * row, view.width, result + size * row)
+
+
+class Seen(NamedTuple):
+    """What tokens see: the run's length and, for each, a path; scale 0.125."""
+
+    visible: np.ndarray
+    paths: np.ndarray
+    window: int = WIDE
+    slopes: np.ndarray | None = None
+
+
+class Cache:
+    """One kv head with keys and values (slots, head_dim) in a format."""
+
+    def __init__(self, format_name: str, keys: np.ndarray, values: np.ndarray) -> None:
+        self.kv, head_dim = kv_format(format_name), keys.shape[1]
+        config = small_config(n_layers=1, n_kv_heads=1, n_heads=1, head_dim=head_dim)
+        self.cache = KVCache(config, format_name)
+        self.cache.reserve(len(keys))
+        self.width = -(-head_dim // 32) * 32
+        place(
+            self.kv.store_key.address, self.kv.store_value.address, np.ascontiguousarray(keys),
+            np.ascontiguousarray(values), self.cache.data.ctypes.data, self.width,
+        )  # fmt: skip
+
+    def attend(self, q: np.ndarray, seen: Seen) -> np.ndarray:
+        """q (tokens, heads, head_dim) -> the same shape."""
+        tokens, heads, head_dim = q.shape
+        padded = np.zeros((tokens, heads, self.width), np.float32)
+        padded[..., :head_dim] = q
+        n_path = seen.paths.shape[1]
+        positions = seen.visible + n_path - 1
+        scores = np.full((tokens * heads, SEGMENT), np.nan, np.float32)
+        partial = np.full((tokens * heads, self.width + 16), np.nan, np.float32)
+        result, out = np.empty_like(partial), np.empty_like(q)
+        view = View(
+            self.cache.data.ctypes.data, self.width, padded.ctypes.data, tokens, heads,
+            positions.ctypes.data, seen.visible.ctypes.data, seen.paths.ctypes.data, n_path,
+            seen.window, 0 if seen.slopes is None else seen.slopes.ctypes.data, 0.125,
+            scores.ctypes.data,
+        )  # fmt: skip
+        begin = max(0, int(positions[0]) + 1 - seen.window) // SEGMENT
+        end = -(-(int(seen.visible[-1]) + n_path) // SEGMENT)
+        run(self.kv.attend.address, view, begin, end, partial.ctypes.data, result.ctypes.data)
+        for row in range(tokens * heads):
+            softmax.finish(result[row].ctypes.data, self.width, head_dim,
+                           out[row // heads, row % heads].ctypes.data)  # fmt: skip
+        return out
+
+
+def twin(q: np.ndarray, keys: np.ndarray, values: np.ndarray, seen: Seen) -> np.ndarray:
+    """A softmax over what each token sees, in float64."""
+    out = np.empty(q.shape)
+    for t, head in np.ndindex(*q.shape[:2]):
+        slots = np.concatenate([np.arange(seen.visible[t]), seen.paths[t]])
+        slope = 0.0 if seen.slopes is None else seen.slopes[head]
+        scores = keys[slots].astype(float) @ q[t, head] * 0.125
+        scores += slope * (np.arange(len(slots)) - len(slots) + 1)
+        scores[: max(0, len(slots) - seen.window)] = -np.inf
+        weights = np.exp(scores - scores.max())
+        out[t, head] = weights / weights.sum() @ values[slots]
     return out
 
 
-@pytest.mark.parametrize("width", [16, 48, 64, 128])
-@pytest.mark.parametrize(
-    ("first", "stop", "n_path"), [(0, 1, 0), (0, 37, 0), (5, 37, 0), (0, 20, 3), (20, 20, 6)]
-)
-@pytest.mark.parametrize("n_heads", [1, 3])
-@pytest.mark.parametrize("has_slopes", [False, True])
-def test_attend_matches_numpy(
-    rng: np.random.Generator, width: int, first: int, stop: int, n_path: int, n_heads: int,
-    has_slopes: bool,
-) -> None:  # fmt: skip
-    keys, values = rng.standard_normal((2, 64, width)).astype(np.float32)
-    q = rng.standard_normal((n_heads, width)).astype(np.float32) * 2
-    slopes = np.array([0.25, 0.5, 0.1], np.float32)[:n_heads] * has_slopes
-    path = rng.permutation(np.arange(40, 64))[:n_path].astype(np.int64)
-    slots = np.concatenate([np.arange(first, stop), path])
-    positions = np.arange(first, first + len(slots))
-    view = View(0, 0, 0, len(slots), stop, path.ctypes.data, n_path, int(positions[-1]), 0.125)
-    out = run(q, keys, values, view, slopes if has_slopes else None)
-    for head in range(n_heads):
-        expected = attend(q[head], keys, values, slots, positions, slopes[head], positions[-1])
-        assert_allclose(out[head], expected, rtol=1e-4, atol=1e-5)
+def numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
 
 
-def test_a_path_counts_like_a_run_to_the_bit(rng: np.random.Generator) -> None:
-    keys, values = rng.standard_normal((2, 64, 64)).astype(np.float32)
-    q = rng.standard_normal((3, 64)).astype(np.float32)
-    path = np.array([50, 41, 63, 44, 60, 59, 47], np.int64)
-    whole = np.concatenate([np.arange(21), path])
-    in_a_row = np.zeros((2, 64, 64), np.float32)
-    in_a_row[0, :28], in_a_row[1, :28] = keys[whole], values[whole]
-    for window in (25, 5, 100):
-        branched = run(q, keys, values, View(0, 0, 0, window, 21, path.ctypes.data, 7, 27, 0.125))
-        straight = run(q, *in_a_row, View(0, 0, 0, window, 28, 0, 0, 27, 0.125))
-        assert_array_equal(branched, straight)
+def one(visible: int, path: Any = (), **more: Any) -> Seen:
+    return Seen(np.array([visible]), np.array([path], np.int64).reshape(1, -1), **more)
 
 
-@pytest.mark.parametrize("window", [7, 1000])
-def test_a_run_of_tokens_gives_the_bits_of_each_alone(
-    rng: np.random.Generator, window: int
+@pytest.mark.parametrize("format_name", sorted(KV_FORMATS))
+@pytest.mark.parametrize("head_dim", [16, 24, 64, 80])
+@pytest.mark.parametrize("heads", [1, 2, 3, 5])
+@pytest.mark.parametrize(("visible", "n_path"), [(1, 0), (37, 0), (300, 0), (20, 3), (127, 6)])
+def test_attention_matches_numpy(
+    rng: np.random.Generator, format_name: str, head_dim: int, heads: int, visible: int, n_path: int
 ) -> None:
-    keys, values = rng.standard_normal((2, 96, 48)).astype(np.float32)
-    q = rng.standard_normal((15, 48)).astype(np.float32)
-    view = View(0, 0, 0, window, 70, 0, 0, 69, 0.125)
-    together = run(q, keys, values, view, n_tokens=5)
+    keys, values = numbers(rng, N_SLOTS, head_dim), numbers(rng, N_SLOTS, head_dim)
+    q = numbers(rng, 1, heads, head_dim)
+    slopes = np.linspace(0.1, 0.5, heads).astype(np.float32)
+    path = rng.permutation(np.arange(310, N_SLOTS))[:n_path]
+    cache = Cache(format_name, keys, values)
+    for seen in (
+        one(visible, path),
+        one(visible, path, slopes=slopes),
+        one(visible, path, window=9),
+    ):
+        expected = twin(q, keys, values, seen)
+        assert_allclose(cache.attend(q, seen), expected, rtol=0, atol=TOLERANCE[format_name])
+
+
+@pytest.mark.parametrize("format_name", sorted(KV_FORMATS))
+@pytest.mark.parametrize("n_run", [21, 125, 128])
+@pytest.mark.parametrize("window", [WIDE, 5])
+def test_a_path_counts_like_a_run_to_the_bit(
+    rng: np.random.Generator, format_name: str, n_run: int, window: int
+) -> None:
+    keys, values, q = (numbers(rng, N_SLOTS, 64) for _ in range(3))
+    q = q[:3].reshape(1, 3, 64)
+    path = np.array([250, 241, 263, 244, 260, 259, 247])
+    whole = np.concatenate([np.arange(n_run), path])
+    branched = Cache(format_name, keys, values).attend(q, one(n_run, path, window=window))
+    in_a_row = Cache(format_name, keys[whole], values[whole])
+    assert_array_equal(branched, in_a_row.attend(q, one(len(whole), window=window)))
+
+
+@pytest.mark.parametrize("format_name", sorted(KV_FORMATS))
+@pytest.mark.parametrize("window", [7, 130, WIDE])
+@pytest.mark.parametrize("first", [1, 70, 126, 256])
+def test_a_run_of_tokens_gives_the_bits_of_each_alone(
+    rng: np.random.Generator, format_name: str, window: int, first: int
+) -> None:
+    cache = Cache(format_name, numbers(rng, N_SLOTS, 48), numbers(rng, N_SLOTS, 48))
+    q, nothing = numbers(rng, 5, 3, 48), np.empty((5, 0), np.int64)
+    together = cache.attend(q, Seen(np.arange(first, first + 5), nothing, window))
     for t in range(5):
-        alone = run(q[3 * t : 3 * t + 3], keys, values, view._replace(stop=70 + t, position=69 + t))
-        assert_array_equal(together[3 * t : 3 * t + 3], alone)
+        alone = cache.attend(q[t : t + 1], one(first + t, window=window))
+        assert_array_equal(together[t : t + 1], alone)
 
 
 def test_a_huge_score_neither_overflows_nor_hides_the_rest(rng: np.random.Generator) -> None:
-    keys, values = rng.standard_normal((2, 16, 16)).astype(np.float32)
-    q = np.full((1, 16), 1000.0, np.float32)
-    out = run(q, keys, values, View(0, 0, 0, 8, 8, 0, 0, 7, 1.0))
-    assert_allclose(out[0], values[(keys[:8] @ q[0]).argmax()], rtol=1e-4)
+    keys, values = numbers(rng, N_SLOTS, 32), numbers(rng, N_SLOTS, 32)
+    q = np.full((1, 1, 32), 8000.0, np.float32)
+    out = Cache("f32", keys, values).attend(q, one(200))
+    assert_allclose(out[0, 0], values[(keys[:200] @ q[0, 0]).argmax()], rtol=1e-4)
 
 
 @pytest.mark.parametrize("interleaved", [0, 1])
@@ -99,5 +178,5 @@ def test_rotate_turns_pairs(rng: np.random.Generator, interleaved: int, rotary_d
     expected = head.copy()
     both = np.stack([turned.real, turned.imag])
     expected[:rotary_dim] = both.T.ravel() if interleaved else both.ravel()
-    attention.rotate(head.ctypes.data, cos.ctypes.data, sin.ctypes.data, rotary_dim, interleaved)
+    rows.rotate(head.ctypes.data, cos.ctypes.data, sin.ctypes.data, rotary_dim, interleaved)
     assert_allclose(head, expected, atol=1e-6)

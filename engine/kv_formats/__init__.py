@@ -1,0 +1,37 @@
+"""Formats of the cache: how keys and values lie in it, and attention over them.
+
+A format is one file, found by its name. It offers
+    NUMBER       dtype of a number
+    SCALED       1 when each key and each value has a float32 scale, else 0
+    attend       compiled kernel, see ATTEND in engine/kernels/attention.py
+    store_key    compiled kernels, see STORE there
+    store_value
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.weights import Weights
+
+KV_FORMATS = frozenset(module.name for module in iter_modules(__path__))
+DEFAULT = "f16"
+
+
+def kv_format_for(weights: Weights) -> str:
+    """f16, but f32 beside weights in float32 alone: there somebody wants all the digits."""
+    formats = {weight.format for weight in weights.matrices.values()}
+    return "f32" if formats == {"f32"} else DEFAULT
+
+
+def kv_format(name: str) -> ModuleType:
+    """engine/kv_formats/<name>.py."""
+    if name not in KV_FORMATS:
+        raise ValueError(
+            f"unknown format of the cache {name!r}; this build has {', '.join(sorted(KV_FORMATS))}"
+        )
+    return import_module(f"{__name__}.{name}")
