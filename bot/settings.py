@@ -23,7 +23,8 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 class Rule:
     """Which values one setting takes, and from when on a change of it is felt.
 
-    low and high are inclusive bounds; `above` is an exclusive lower one.
+    low and high are inclusive bounds; `above` is an exclusive lower one. felt: in the next turn,
+    which may have a value of its own; once it is set; with the next model; with the next start.
     """
 
     kind: Literal["int", "float", "bool", "text", "texts"]
@@ -31,7 +32,7 @@ class Rule:
     low: float | None = None
     above: float | None = None
     high: float | None = None
-    felt: Literal["turn", "load", "start"] = "turn"
+    felt: Literal["turn", "set", "load", "start"] = "turn"
     choices: Callable[[], Sequence[str]] | None = None
 
     def describe(self) -> str:
@@ -95,6 +96,10 @@ class Settings:
     )
     beams: int = _set(1, Rule("int", "beams to search; 1 = sample", low=1, high=64))
     length_penalty: float = _set(0.0, Rule("float", "beam search: above 0 prefers longer answers"))
+    lookup: bool = _set(True, Rule("bool", "draft from the text so far: same answer, faster"))
+    exact_prompt: bool = _set(
+        False, Rule("bool", "all digits for long prompts too, at half their speed")
+    )
     stop: tuple[str, ...] = _set((), Rule("texts", r"end the answer at this text (\n = new line)"))
     system: str | None = _set(None, Rule("text", "system prompt; not set = the template's own"))
     template: str | None = _set(
@@ -103,10 +108,15 @@ class Settings:
     sample: bool = _set(True, Rule("bool", "off = greedy: always the likeliest token"))
     stream: bool = _set(True, Rule("bool", "show the answer as it is made"))
     threads: int | None = _set(
-        None, Rule("int", "threads to compute with; not set = all cores", low=1, felt="load")
+        None,
+        Rule("int", "threads to compute with; not set = all cores", low=1, high=256, felt="set"),
     )
     max_seq_len: int | None = _set(
         None, Rule("int", "context length in tokens; not set = the model's", low=2, felt="load")
+    )
+    saved_kv_mb: int = _set(
+        2000,
+        Rule("int", "disk for what saved sessions need not compute again, in MB; 0 = none", low=0),
     )
     history: bool = _set(True, Rule("bool", "keep what is typed in a history file", felt="start"))
     plain: bool = _set(

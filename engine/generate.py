@@ -5,6 +5,7 @@ stream() is all that a front end needs; it re-uses what the model's cache shares
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,16 @@ from numpy.typing import NDArray
 
 from engine.beam import Search, beam_search
 from engine.decoder import Cancel, Cancelled
-from engine.sampling import SamplingParams, draw_seed, next_token, random_generator
+from engine.lookahead import Lookahead
+from engine.sampling import SamplingParams, next_token, random_generator
 
 if TYPE_CHECKING:
     from engine.model import Model
     from engine.tokenizer.detokenizer import Detokenizer
+
+# Of a prompt with so many new tokens, all but the last ones are read with one byte an activation
+# instead of two: twice as fast, for a mean KL of 5e-4 in what follows (docs/log.md)
+_LONG, _EXACT_TAIL = 128, 32
 
 Progress = Callable[[int, int], None]  # tokens of the prompt done, and all
 
@@ -51,6 +57,8 @@ class Usage:
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the prompt: not computed again
     new_tokens: int = 0  # generated
+    drafted_tokens: int = 0  # by lookup, and verified
+    accepted_tokens: int = 0  # of those: came true, so that they took no call of their own
     prefill_s: float = 0.0
     decode_s: float = 0.0
     time_to_first_token_s: float = 0.0
@@ -98,7 +106,8 @@ def stream(
     room_for(model, token_ids, params)
     if params.stop and model.tokenizer is None:
         raise ValueError("stop strings need text, and this checkpoint has no tokenizer")
-    seed = draw_seed() if params.seed is None else params.seed
+    # a fresh one in 32 bits: easy to type again
+    seed = secrets.randbits(32) if params.seed is None else params.seed
     usage = Usage(prompt_tokens=len(token_ids), seed=seed)
     text = _Text(model, params, continues)
     run = _Run(model, list(token_ids), replace(params, seed=seed), usage, cancel or Cancel(), text)
@@ -123,17 +132,24 @@ def prefill(
     token_ids: Sequence[int],
     cancel: Cancel | None = None,
     on_progress: Progress | None = None,
+    *,
+    exact: bool = False,
 ) -> tuple[NDArray[np.float32], int]:
     """Logits after the prompt, (1, vocab_size), and how many of its tokens the cache had.
 
-    Only what the model's cache does not share is computed. Raises Cancelled.
+    Only what the model's cache does not share is computed, and of a long rest the most quicker but
+    less exactly, unless `exact`. Raises Cancelled.
     """
     cache = model.cache
     # the last token is always run: its logits are not kept
     shared = min(cache.common_prefix(token_ids), len(token_ids) - 1)
     cache.truncate(shared)
     rest = token_ids[shared:]
-    return model.decoder.extend(cache, rest, cancel=cancel, on_progress=on_progress), shared
+    coarse = len(rest) - _EXACT_TAIL if len(rest) >= _LONG and not exact else 0
+    logits = model.decoder.extend(
+        cache, rest, coarse=coarse, cancel=cancel, on_progress=on_progress
+    )
+    return logits, shared
 
 
 @dataclass
@@ -152,7 +168,11 @@ class _Run:
         started, text = time.perf_counter(), self.text
         try:
             logits, self.usage.cached_tokens = prefill(
-                self.model, self.token_ids, self.cancel, on_progress
+                self.model,
+                self.token_ids,
+                self.cancel,
+                on_progress,
+                exact=self.params.exact_prompt,
             )
         except Cancelled:
             yield self._end(-1, "", 0.0, "cancelled")
@@ -178,6 +198,10 @@ class _Run:
 
     def _end(self, token_id: int, text: str, logprob: float, reason: str) -> Step:
         self.usage.finish_reason = reason
+        # drafts may have run further than the answer; without them its last token is not run
+        # unless another one was chosen after it
+        n_run = max(0, self.usage.new_tokens - (reason != "stop"))
+        self.model.cache.truncate(len(self.token_ids) + n_run)
         return Step(token_id, text, logprob, reason)
 
     def _reason_at_end(self) -> str:
@@ -190,8 +214,10 @@ class _Run:
         random = random_generator(self.params.seed)
         room = room_for(self.model, self.token_ids, self.params)
         history = list(self.token_ids)
+        lookahead = Lookahead(self.model, self.token_ids, self.params, self.usage, self.cancel)
+        scores = logits[0]
         for n in range(1, room + 1):
-            token_id, logprob = next_token(logits[0], history, self.params, random)
+            token_id, logprob = next_token(scores, history, self.params, random)
             if token_id in self.model.stop_ids:
                 yield -1, 0.0, "stop"
                 return
@@ -199,7 +225,7 @@ class _Run:
             history.append(token_id)
             if self.cancel.is_set():
                 raise Cancelled
-            logits = self.model.decoder.extend(self.model.cache, [token_id], cancel=self.cancel)
+            scores = lookahead.logits_after(token_id, room - n - 1)
 
     def _beams(self, logits: NDArray[np.float32]) -> Iterator[tuple[int, float, str | None]]:
         """The tokens of the best beam, all at the end; its score is spread over them evenly."""

@@ -8,7 +8,6 @@ Nothing here sorts a whole vocabulary: a token costs about 0.1 ms at 49,000 entr
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +27,9 @@ class SamplingParams:
     temperature 0 or None = greedy; top_k 0, top_p 1, min_p 0, repetition_penalty 1 = off.
     seed None = drawn when generation starts. stop: texts that end the answer; one str is one text.
     beams > 1 = beam search; its score is sum(log p) / n_tokens ** length_penalty.
+    lookup = draft tokens where that saves time (engine/lookup.py), not with beams; the tokens that
+    come out are the same. exact_prompt = read long prompts as exactly as single tokens, at half the
+    speed; else what the cache held before a prompt can change an answer's last digits.
 
     allowed_repeats switches on BOLT's rule: no token returns that stands among the last max_tokens
     of prompt and answer, except these, and except punctuation_tokens whose probability reaches
@@ -44,6 +46,8 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     beams: int = 1
     length_penalty: float = 0.0
+    lookup: bool = True
+    exact_prompt: bool = False
     allowed_repeats: frozenset[int] | None = None
     punctuation_tokens: frozenset[int] = frozenset()
     punctuation_repeat_threshold: float = 0.8
@@ -85,15 +89,12 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stop": (lambda texts: all(isinstance(t, str) and t for t in texts), "texts, none empty"),
     "beams": (lambda n: _is_integer(n, least=1), "a whole number of at least 1"),
     "length_penalty": (_is_number, "a finite number; 0 turns it off"),
+    "lookup": (lambda on: isinstance(on, bool), "True or False"),
+    "exact_prompt": (lambda on: isinstance(on, bool), "True or False"),
     "allowed_repeats": (lambda ids: all(map(_is_integer, ids or ())), "token ids, or None"),
     "punctuation_tokens": (lambda ids: all(map(_is_integer, ids)), "token ids"),
     "punctuation_repeat_threshold": (lambda p: _is_number(p) and 0 <= p <= 1, "from 0 to 1"),
 }
-
-
-def draw_seed() -> int:
-    """A fresh seed for params without one, in 32 bits: easy to type again."""
-    return secrets.randbits(32)
 
 
 def random_generator(seed: int) -> np.random.Generator:

@@ -45,6 +45,8 @@ class FakeUsage:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     new_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
     time_to_first_token_s: float = 0.0
@@ -66,6 +68,8 @@ class FakeParams:
     stop: tuple[str, ...] = ()
     beams: int = 1
     length_penalty: float = 0.0
+    lookup: bool = True
+    exact_prompt: bool = False
 
 
 class FakeTokenizer:
@@ -148,6 +152,7 @@ class FakeModel:
     weight_format: str = "q8"
     n_weights: int = 1234
     n_bytes: int = 1234
+    threads: int = 2
     config: FakeConfig = field(default_factory=FakeConfig)
     prompts: list[list[int]] = field(default_factory=list)
     params: list[FakeParams] = field(default_factory=list)
@@ -169,6 +174,9 @@ class FakeModel:
     def prompt_text(self, number: int = -1) -> str:
         """A prompt as the model saw it, special tokens written out."""
         return FakeTokenizer().decode(self.prompts[number], skip_special=False)
+
+    def set_threads(self, threads: int | None) -> None:
+        self.threads = 2 if threads is None else threads
 
     def close(self) -> None:
         self.is_closed = True
@@ -248,16 +256,60 @@ def _steps(
 
 
 @dataclass
+class FakeSavedCaches:
+    """engine.SavedCaches: `kept` stands for the disk, name -> (fingerprint, ids)."""
+
+    kept: dict[str, tuple[str, list[int]]]
+    limits: list[int]
+    MIN_TOKENS = 64
+
+    def names(self) -> list[str]:
+        return sorted(self.kept)
+
+    def keep(self, name: str, model: FakeModel, ids: Sequence[int], limit_bytes: int) -> bool:
+        self.limits.append(limit_bytes)
+        held, usable = model.cached_prefix(ids), FakeModel()
+        fingerprint, usable.cached = self.kept.get(name, ("", []))
+        shared = usable.cached_prefix(ids) if fingerprint == model.fingerprint else 0
+        if held - shared >= self.MIN_TOKENS:
+            self.kept[name] = (model.fingerprint, list(ids[:held]))
+            return True
+        if shared < len(usable.cached):
+            self.remove(name)
+        return False
+
+    def restore(self, name: str, model: FakeModel, ids: Sequence[int]) -> int:
+        fingerprint, kept = self.kept.get(name, ("", []))
+        disk = FakeModel(cached=kept)
+        shared = disk.cached_prefix(ids) if fingerprint == model.fingerprint else 0
+        if shared < model.cached_prefix(ids) + self.MIN_TOKENS:
+            return 0
+        model.cached = kept[:shared]
+        return shared
+
+    def remove(self, name: str) -> None:
+        self.kept.pop(name, None)
+
+    def prune(self, limit_bytes: int) -> None:
+        assert limit_bytes == 0
+        self.kept.clear()
+
+
+@dataclass
 class FakeEngine:
     """What `engine` and `data.models.resolve` are replaced with; see install_in.
 
     models     by name; other names are not found
     loading    called while a model loads
+    kept       caches on the disk
+    limits     the bytes that were allowed for them
     """
 
     models: dict[str, FakeModel | Exception]
     loading: Callable[[Callable[[str, float], None]], None] | None = None
     loads: list[dict[str, Any]] = field(default_factory=list)
+    kept: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
+    limits: list[int] = field(default_factory=list)
 
     def load(self, path: Path, weight_format: str | None = None, **options: Any) -> FakeModel:
         on_progress = options.pop("on_progress")
@@ -292,6 +344,7 @@ class FakeEngine:
             "stream": fake_stream,
             "SamplingParams": FakeParams,
             "Cancel": FakeCancel,
+            "SavedCaches": lambda folder: FakeSavedCaches(self.kept, self.limits),
         }
         for name, value in names.items():
             set_item(vars(engine), name, value)

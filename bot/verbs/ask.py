@@ -124,6 +124,8 @@ def as_json(turn: Turn, loaded: LoadedModel) -> dict[str, Any]:
             "prompt": usage.prompt_tokens,
             "cached": usage.cached_tokens,
             "new": usage.new_tokens,
+            "drafted": usage.drafted_tokens,
+            "accepted": usage.accepted_tokens,
         },
         "timings": {
             "prefill_s": usage.prefill_s,

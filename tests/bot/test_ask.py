@@ -81,7 +81,7 @@ def test_json_is_one_object_with_everything(asked: Asked) -> None:
     assert "\x1b" not in out
     assert json.loads(out) == {
         "answer": "Bern \x1b 😀",
-        "tokens": {"prompt": 27, "cached": 0, "new": 8},
+        "tokens": {"prompt": 27, "cached": 0, "new": 8, "drafted": 0, "accepted": 0},
         "timings": {"prefill_s": 0.27, "time_to_first_token_s": 0.37, "decode_s": 0.8},
         "reason": "stop",
         "model": {"name": "tiny", "fingerprint": "f" * 64, "weight_format": "q8"},
@@ -94,12 +94,12 @@ def test_flags_reach_the_engine(asked: Asked) -> None:
         "hi", "--max-tokens", "9", "--temperature", "0.3", "--top-k", "5", "--top-p", "0.8",
         "--min-p", "0.1", "--repetition-penalty", "1.2", "--seed", "3", "--beams", "2",
         "--length-penalty", "-1", "--stop", "x", "--stop", r"\n", "--system", "Be brief.",
-        "--no-stream",
+        "--no-stream", "--no-lookup",
     )  # fmt: skip
     params = asked.model.params[0]
     assert (params.max_tokens, params.temperature, params.top_k, params.top_p) == (9, 0.3, 5, 0.8)
     assert (params.min_p, params.repetition_penalty, params.seed) == (0.1, 1.2, 3)
-    assert (params.beams, params.length_penalty) == (2, -1.0)
+    assert (params.beams, params.length_penalty, params.lookup) == (2, -1.0, False)
     assert params.stop[:2] == ("x", "\n")
     assert asked.model.prompt_text().startswith("<|im_start|>system\nBe brief.<|im_end|>")
 

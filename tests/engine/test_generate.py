@@ -87,6 +87,12 @@ def test_other_seeds_give_other_tokens_and_no_seed_is_reported() -> None:
     assert ids_of(again) == tokens
 
 
+def test_drawn_seeds_are_valid_and_differ() -> None:
+    seeds = {engine.stream(small_model(), PROMPT, params(seed=None)).usage.seed for _ in range(5)}
+    assert len(seeds) > 1
+    assert all(engine.SamplingParams(seed=seed).seed == seed for seed in seeds)
+
+
 def test_the_common_prefix_is_not_computed_again() -> None:
     model = small_model()
     answer = ids_of(engine.stream(model, PROMPT, params(temperature=0)))

@@ -61,6 +61,7 @@ def test_defaults_switch_every_optional_rule_off() -> None:
         ("stop", 5, "texts, none empty"),
         ("beams", 0, "a whole number of at least 1"),
         ("length_penalty", math.inf, "a finite number; 0 turns it off"),
+        ("lookup", 1, "True or False"),
         ("allowed_repeats", {-1}, "token ids, or None"),
         ("punctuation_tokens", {"."}, "token ids"),
         ("punctuation_repeat_threshold", 80, "from 0 to 1"),
@@ -327,12 +328,6 @@ def test_the_tokens_of_a_seed_do_not_change_between_releases() -> None:
     cumulative = np.cumsum(np.exp(np.linspace(0, 3, 100)))
     uniforms = np.random.Generator(np.random.PCG64(42)).random(8)
     assert_array_equal(tokens, np.searchsorted(cumulative / cumulative[-1], uniforms, side="right"))
-
-
-def test_drawn_seeds_are_valid_and_differ() -> None:
-    seeds = {sampling.draw_seed() for _ in range(5)}
-    assert len(seeds) > 1
-    assert all(SamplingParams(seed=seed).seed == seed for seed in seeds)
 
 
 def test_impossible_tokens_are_never_chosen() -> None:
