@@ -1,8 +1,8 @@
 """What happens when the engine is disturbed: how soon does it stop, and what does a busy core cost?
 
 Cancelling is measured from Cancel.set to the end of the stream, while a prompt of 6,000 tokens is
-read and while an answer is written. The rates are those of our own threads beside one and two
-programs that only count; there is no peer.
+read and while an answer is written. The rates are those of two of our own threads beside none, one
+and two programs that only count; the peer is one thread of ours in the same round.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def measure(chosen: options.Options) -> list[report.Row]:
         rows.append(row)
     token_ids = random.integers(100, models[2].config.vocab_size, 40).tolist()
     for n_busy in (0, 1, 2):
-        beside = {n: report.Row(case, n, f"decode beside {n_busy} busy", "tok/s") for n in models}
+        row = report.Row(case, 2, f"decode beside {n_busy} busy", "tok/s", "1 thread")
         with busy(n_busy):
-            for _ in range(max(3, rounds // 3)):
-                for n, model in models.items():
-                    beside[n].add(rate(model, token_ids))
-        rows += beside.values()
+            for i in range(rounds):
+                rates = {n: rate(models[n], token_ids) for n in ((1, 2) if i % 2 else (2, 1))}
+                row.add(rates[2], rates[1])
+        rows.append(row)
     return rows
 
 

@@ -11,9 +11,11 @@ from bot.settings import Value, parse, rules, setting_name, show
 from bot.state import ShellState
 
 _FELT = {
+    "set": "by all answers; /set changes it",
     "load": "from the next /model on",
     "start": "only when sparsechat starts",
 }
+_SETTABLE = ("turn", "set", "load")
 
 
 def setting_words(felt: tuple[str, ...]) -> Iterable[str]:
@@ -53,7 +55,7 @@ def assignments(argument: str, felt: tuple[str, ...]) -> tuple[dict[str, Value],
     "set",
     usage="NAME=VALUE …",
     example='/set temperature=0.2 stop="\\n\\n"',
-    completer=lambda state, argument: setting_words(("turn", "load")),
+    completer=lambda state, argument: setting_words(_SETTABLE),
 )
 def set_(state: ShellState, argument: str) -> None:
     """Change settings from the next answer on; all of them, or none when one is wrong.
@@ -64,7 +66,7 @@ def set_(state: ShellState, argument: str) -> None:
     """
     if not argument:
         raise ValueError("/set takes NAME=VALUE; /hyperparameters shows the names and values")
-    changes, unset = assignments(argument, ("turn", "load"))
+    changes, unset = assignments(argument, _SETTABLE)
     state.config.set_by_hand(changes, unset)
     state.apply_settings()
     for name in [*changes, *sorted(unset)]:
@@ -81,7 +83,7 @@ def hyperparameters(state: ShellState, argument: str) -> None:
     settings = state.config.settings()
     width = max(map(len, rules()))
     for name in rules():
-        value = show(getattr(settings, name))
+        value = _shown(name, getattr(settings, name))
         render.out(f"{name:{width}}  {_cut(value):<12}  {state.config.origin(name)}")
     if not settings.sample and settings.temperature:
         render.out("sample is off: temperature, top_k, top_p and min_p have no effect")
@@ -123,10 +125,19 @@ def _not_here(name: str) -> str:
 
 
 def _show_one(state: ShellState, name: str) -> None:
-    value = show(getattr(state.chat.settings, name))
+    value = _shown(name, getattr(state.chat.settings, name))
     when = rules()[name].felt
-    later = f", felt {_FELT[when]}" if when != "turn" else ""
+    later = f", felt {_FELT[when]}" if when in ("load", "start") else ""
     render.out(f"{name} = {_cut(value)} ({state.config.origin(name)}{later})")
+
+
+def _shown(name: str, value: Value) -> str:
+    """A value, and what it amounts to where that depends on the machine."""
+    if name == "threads" and value is None:
+        from engine.cores import default_threads
+
+        return f"{show(value)}: {default_threads()}"
+    return show(value)
 
 
 def _cut(text: str) -> str:

@@ -17,12 +17,15 @@ from engine.cache import KVCache
 from engine.cache_dir import cache_dir
 from engine.checkpoints import Checkpoint, open_checkpoint
 from engine.config import DecoderConfig
+from engine.cores import default_threads
 from engine.decoder import Decoder
 from engine.fingerprint import fingerprint
 from engine.formats import weight_format as format_module
 from engine.kernels.compiler import is_compiled
+from engine.kv_formats import kv_format, kv_format_for
+from engine.lookup import CallTimes
 from engine.sampling import SamplingParams
-from engine.threads import Team, default_threads
+from engine.threads import Team
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.weights import LAYOUT_VERSION, Weights, load_weights
 
@@ -44,6 +47,7 @@ class Model:
     stop_ids: frozenset[int]  # end the answer
     generation_defaults: dict[str, float]  # sampling values that the checkpoint recommends
     cache: KVCache = field(init=False)
+    call_times: CallTimes = field(init=False, default_factory=CallTimes)  # of decoding, for lookup
 
     def __post_init__(self) -> None:
         self.cache = self.decoder.new_cache()
@@ -70,6 +74,18 @@ class Model:
     def n_bytes(self) -> int:
         """Bytes of all packed weights."""
         return self.weights.n_bytes
+
+    @property
+    def threads(self) -> int:
+        """How many threads compute, at most: one while other programs use the other cores."""
+        return self.decoder.team.n_threads
+
+    def set_threads(self, threads: int | None) -> None:
+        """Compute on so many threads from the next call on; None = the cores of this process.
+
+        ValueError outside 1 … engine.cores.MAX_THREADS.
+        """
+        self.decoder.set_threads(default_threads() if threads is None else threads)
 
     def cached_prefix(self, token_ids: Sequence[int]) -> int:
         """How many leading ids need no computation."""
@@ -138,7 +154,7 @@ class Model:
         return best_so_far(self, ids, params, prediction_chunk_size)
 
     def close(self) -> None:
-        """End the threads; the model cannot run again."""
+        """End the threads; they start again should the model be used again."""
         self.decoder.team.close()
 
 
@@ -148,13 +164,16 @@ def load(
     *,
     max_seq_len: int | None = None,
     threads: int | None = None,
+    kv_cache: str | None = None,
     on_progress: LoadProgress | None = None,
 ) -> Model:
     """Open a GGUF file or a Hugging Face directory.
 
     weight_format  a file of engine/formats ("f32", "q8", "q4" …), or None for weights as stored
     max_seq_len    a smaller or larger context than the checkpoint's own
-    threads        None = the cores that this process may use
+    threads        1 to 256, or None: the cores that this process may use
+    kv_cache       a file of engine/kv_formats ("f32", "f16", "q8"), or None: f16, and f32 beside
+                   weights that are all float32
     on_progress    called with a stage and the fraction of it that is done
 
     FileNotFoundError and ValueError say in one line what is wrong with the file.
@@ -162,6 +181,9 @@ def load(
     report = on_progress or (lambda stage, fraction: None)
     if weight_format is not None:
         format_module(weight_format)  # an unknown name fails before the work begins
+    if kv_cache is not None:
+        kv_format(kv_cache)
+    team = Team(default_threads() if threads is None else threads)
     checkpoint = open_checkpoint(Path(path))
     config = checkpoint.decoder_config()
     context = _context(config, max_seq_len)
@@ -170,7 +192,7 @@ def load(
     name = f"{digest[:32]}-{weight_format or 'stored'}-v{LAYOUT_VERSION}.weights"
     weights = load_weights(checkpoint, config, weight_format, cache_dir() / "packed" / name, report)
     tokenizer = load_tokenizer(checkpoint)
-    decoder = Decoder(config, weights, Team(threads or default_threads()))
+    decoder = Decoder(config, weights, team, kv_cache or kv_format_for(weights))
     report("starting" if is_compiled() else "compiling kernels (first start)", 0.0)
     decoder.extend(decoder.new_cache(), [0])
     report("ready", 1.0)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
+import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable
-from pathlib import Path
+from functools import cache
 
+import numpy as np
+from numpy.typing import NDArray
 
-def default_threads() -> int:
-    """The cores that this process may use, by affinity and by a container's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        n = len(os.sched_getaffinity(0))
-    else:
-        n = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            n = min(n, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass
-    return max(1, n)
+from engine.cores import MAX_THREADS
+from engine.kernels.calls import serve
+from engine.kernels.sync import n_cells
+
+# How long a thread looks for the next call before it sleeps: longer than the time between two
+# tokens. To be woken costs a call 20 to 40 µs.
+SPIN_S = 0.5e-3
+_LEAVE_S = 2.0  # at exit, for a call that was cancelled
 
 
 class Pace:
@@ -78,35 +79,180 @@ class Pace:
         self._phase, self._left, self._is_fresh = phase, n_calls, True
 
 
-class Team:
-    """n threads at most, the caller among them; the others sleep between calls."""
+class _Shared:
+    """What a team and its workers see of each other; cells is an address."""
 
     def __init__(self, n_threads: int) -> None:
-        self.n_threads = n_threads
-        self._work: Callable[[int], object] | None = None
-        self._gates = [threading.Lock() for _ in range(n_threads - 1)]
-        for index, gate in enumerate(self._gates, start=1):
-            gate.acquire()
-            name = f"sparsechat-{index}"
-            threading.Thread(target=self._wait, args=(index, gate), name=name, daemon=True).start()
+        self._cells = np.zeros(n_cells(n_threads), np.int64)
+        self.cells = self._cells.ctypes.data
+        self.n_called = 0  # threads of the call that is under way or about to be
 
-    def run(self, work: Callable[[int], object], n_threads: int) -> object:
-        """work(0) here, work(1) … on n_threads - 1 others; they meet in the work's own barriers.
 
-        work must not raise: a thread that stays away from a barrier leaves the others waiting.
+class _Worker:
+    """One thread that serves a team's calls: it spins for SPIN_S after each, then sleeps."""
+
+    def __init__(self, shared: _Shared, index: int) -> None:
+        self._shared, self._index = shared, index
+        self._sleeps = False
+        self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False = end
+        self._thread = threading.Thread(target=self._work, name=f"sparsechat-{index}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Serve the call that _Shared.n_called tells of."""
+        if self._sleeps:
+            self._sleeps = False
+            self._bell.put(True)
+
+    def end(self) -> None:
+        """Leave as soon as no call is under way."""
+        self._bell.put(False)
+
+    def join(self) -> None:
+        """Wait for the end."""
+        self._thread.join(_LEAVE_S)
+
+    def _work(self) -> None:
+        shared, n_seen = self._shared, 0
+        while True:
+            # in this order, and a call's in the other: it sees us asleep, or we see it. Python's
+            # lock keeps both orders. A bell too many only makes us look once more.
+            self._sleeps = True
+            if shared.n_called <= self._index and not self._bell.get():
+                return
+            self._sleeps = False
+            n_seen = serve(shared.cells, self._index, n_seen, _n_looks())
+
+
+class Team:
+    """n threads at most, the caller among them.
+
+    The others start with the first call that needs them, in a forked process too. They end with
+    the team, and before Python ends: a call that a daemon thread is in is cancelled then.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self._workers: list[_Worker] = []
+        self._cancel: NDArray[np.int64] | None = None
+        self._reset()
+        self.resize(n_threads)
+        weakref.finalize(self, _dismiss, self._workers).atexit = False
+        _teams.add(self)
+
+    @property
+    def n_threads(self) -> int:
+        """At most, in one call."""
+        return self._n_threads
+
+    def resize(self, n_threads: int) -> None:
+        """Use at most n_threads from the next call on; ValueError outside 1 … MAX_THREADS."""
+        if not 1 <= n_threads <= MAX_THREADS:
+            raise ValueError(
+                f"threads takes a whole number from 1 to {MAX_THREADS}, got {n_threads}"
+            )
+        self.close()
+        self._n_threads = n_threads
+
+    def run(
+        self,
+        kernel: Callable[..., object],
+        n_threads: int,
+        arguments: tuple[object, ...],
+        cancel: NDArray[np.int64],
+    ) -> object:
+        """kernel(cells, n_threads, *arguments, cancel) and its result.
+
+        kernel  hands work to engine.kernels.calls.run on n_threads with these cells
+        cancel  int64 (1,): soon after it is not 0, the kernel ends
+        RuntimeError when another thread is in a call.
         """
-        self._work = work
-        for gate in self._gates[: n_threads - 1]:
-            gate.release()
-        return work(0)
+        if self._busy.locked():
+            _end_if_leaving()  # _leave may be what holds it
+            raise RuntimeError("this model computes for another thread; load it once for each")
+        with self._busy:
+            self._cancel = cancel
+            try:
+                _end_if_leaving()
+                if n_threads > 1:
+                    self._call(n_threads)
+                result = kernel(self._shared.cells, n_threads, *arguments, cancel)
+                _end_if_leaving()
+                return result
+            finally:
+                self._shared.n_called, self._cancel = 0, None
 
     def close(self) -> None:
-        """End the threads; the team cannot run again."""
-        self._work = None
-        for gate in self._gates:
-            gate.release()
-        self._gates = []
+        """End the threads, after the call under way; another call starts them again."""
+        with self._busy:
+            workers = list(self._workers)
+            _dismiss(self._workers)
+            for worker in workers:
+                worker.join()
 
-    def _wait(self, index: int, gate: threading.Lock) -> None:
-        while gate.acquire() and (work := self._work) is not None:
-            work(index)
+    def _call(self, n_threads: int) -> None:
+        """See to it that the workers look for a call."""
+        if not self._workers:
+            _n_looks()
+            self._shared = _Shared(self._n_threads)
+            self._workers += [_Worker(self._shared, i) for i in range(1, self._n_threads)]
+        self._shared.n_called = n_threads
+        for worker in self._workers[: n_threads - 1]:
+            worker.wake()
+
+    def _reset(self) -> None:
+        """No threads and no call; also what a forked process has."""
+        self._busy = threading.Lock()
+        self._cancel = None
+        self._shared = _Shared(1)
+        self._workers.clear()
+
+    def _leave(self) -> None:
+        if (cancel := self._cancel) is not None:
+            cancel[0] = 1
+        if self._busy.acquire(timeout=_LEAVE_S):
+            self._busy.release()
+            self.close()
+
+
+def _dismiss(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.end()
+    workers.clear()
+
+
+@cache
+def _n_looks() -> int:
+    """How many looks for a call take SPIN_S."""
+    n, took, shared = 2000, math.inf, _Shared(2)
+    for _ in range(4):  # the first compiles
+        started = time.perf_counter()
+        serve(shared.cells, 1, 0, n)
+        took = min(took, time.perf_counter() - started)
+    return int(n * SPIN_S / took)
+
+
+_teams: weakref.WeakSet[Team] = weakref.WeakSet()
+_leaving = threading.Event()
+
+
+def _leave() -> None:
+    """Before Python ends: afterwards it stops threads wherever they are, inside kernels too."""
+    _leaving.set()
+    for team in list(_teams):
+        team._leave()
+
+
+def _end_if_leaving() -> None:
+    if _leaving.is_set():
+        raise SystemExit  # ends a daemon thread without a word
+
+
+def _forked() -> None:
+    """In the new process: threads did not come along, and locks may be held by those."""
+    for team in list(_teams):
+        team._reset()
+
+
+atexit.register(_leave)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

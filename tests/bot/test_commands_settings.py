@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import time
+from collections.abc import Callable
+
 import pytest
 
 from tests.bot.conftest import Talk
@@ -70,9 +75,39 @@ def test_set_with_nothing_behind_the_name_takes_it_back(talk: Talk) -> None:
 
 
 def test_what_only_a_new_model_feels_says_so(talk: Talk) -> None:
-    session = talk("/set threads=1\r/model tiny\r")
-    assert session.lines[1] == "threads = 1 (/set, felt from the next /model on)"
-    assert [load["threads"] for load in talk.engine.loads] == [None, 1]
+    session = talk("/set max_seq_len=99\r/model tiny\r")
+    assert session.lines[1] == "max_seq_len = 99 (/set, felt from the next /model on)"
+    assert [load["max_seq_len"] for load in talk.engine.loads] == [None, 99]
+
+
+def test_threads_change_under_a_running_model(talk: Talk) -> None:
+    session = talk("Hi\r/set threads=1\rHo\r/stats\r", "Hi.", "Ho.")
+    assert session.lines[3] == "threads = 1 (/set)"
+    assert "threads: 1" in session.lines
+    assert len(talk.engine.loads) == 1
+
+
+def test_threads_that_are_set_while_the_model_loads_hold_for_it(talk: Talk) -> None:
+    def until_it_is_set(report: Callable[[str, float], None]) -> None:
+        shown = sys.stdout
+        assert isinstance(shown, io.StringIO)
+        deadline = time.monotonic() + 10
+        while "threads = 1" not in shown.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    talk.engine.loading = until_it_is_set
+    session = talk("/set threads=1\rHi\r/stats\r", "Hi.")
+    assert [load["threads"] for load in talk.engine.loads] == [None]
+    assert "threads: 1" in session.lines
+
+
+def test_threads_that_are_not_set_show_how_many_that_is(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.cores.default_threads", lambda: 6)
+    session = talk("/set threads=2\r/set threads=\r/show\r")
+    assert session.lines[1:4:2] == ["threads = 2 (/set)", "threads = not set: 6 (built-in)"]
+    assert ["threads", "not", "set:", "6", "built-in"] in [line.split() for line in session.lines]
 
 
 def test_greedy_by_flag_sends_temperature_0(talk: Talk) -> None:

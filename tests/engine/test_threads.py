@@ -1,35 +1,220 @@
-"""How many threads, and the team that runs them."""
+"""The team that runs kernel calls, and how many of its threads a call gets."""
 
 from __future__ import annotations
 
-import os
+import gc
+import random
 import threading
+import time
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from engine.threads import Pace, Team, default_threads
+from engine import threads
+from engine.cores import MAX_THREADS
+from engine.kernels import calls, simd, sync
+from engine.kernels.compiler import kernel
+from engine.threads import Pace, Team
+
+NEVER = np.zeros(1, np.int64)
+LINE = 16  # int64 numbers from one thread's count to the next
 
 
-def test_the_default_follows_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
-    assert default_threads() == 1
+@kernel
+def _count(thread, n_threads, cells, counts, cancel):
+    counts[LINE * thread] += 1
+    return 10 * n_threads + thread
+
+
+@kernel
+def count(cells, n_threads, counts, cancel):
+    """One more in the count of every thread that takes part."""
+    return calls.run(cells, n_threads, calls.bind(_count, (counts, cancel)))
+
+
+@kernel
+def _wait(thread, n_threads, cells, started, cancel):
+    started[0] = 1
+    while sync.load(simd.address_of(cancel)) == 0:
+        sync.give_way()
+    return 0
+
+
+@kernel
+def wait(cells, n_threads, started, cancel):
+    """Compute until it is cancelled."""
+    return calls.run(cells, n_threads, calls.bind(_wait, (started, cancel)))
+
+
+class Counting:
+    """A team and the calls that each of its threads took part in."""
+
+    def __init__(self, n_threads: int) -> None:
+        self.team = Team(n_threads)
+        self._counts = np.zeros(LINE * MAX_THREADS, np.int64)
+
+    def call(self, n_threads: int) -> Any:
+        return self.team.run(count, n_threads, (self._counts,), NEVER)
+
+    @property
+    def counts(self) -> list[int]:
+        return self._counts[::LINE][: self.team.n_threads].tolist()
+
+
+class Waiting:
+    """A call, on a thread of its own, that lasts until `end`."""
+
+    def __init__(self, team: Team) -> None:
+        started, self.cancel = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        work = lambda: team.run(wait, team.n_threads, (started,), self.cancel)  # noqa: E731
+        self._thread = threading.Thread(target=work)
+        self._thread.start()
+        while not started[0]:
+            time.sleep(0.001)
+
+    def end(self) -> None:
+        self.cancel[0] = 1
+        self._thread.join()
+
+
+def new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t not in before and t.name.startswith("sparsechat")]
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_every_thread_runs_the_work_once_a_call(n: int) -> None:
-    team = Team(n)
-    meeting = threading.Barrier(n)
-    seen: list[tuple[int, int]] = []
+def test_every_thread_runs_its_share_once_a_call(n: int) -> None:
+    counting = Counting(n)
+    for i in range(1, 100):
+        assert counting.call(n) == 10 * n
+        assert counting.counts == [i] * n
+    counting.team.close()
 
-    def work(call: int, index: int) -> str:
-        seen.append((call, index))
-        meeting.wait(timeout=10)
-        return f"result of {index}"
 
-    for call in range(20):
-        assert team.run(lambda index, call=call: work(call, index), n) == "result of 0"
-    assert sorted(seen) == [(call, index) for call in range(20) for index in range(n)]
-    team.close()
+def test_a_call_uses_as_many_threads_as_it_asks_for() -> None:
+    counting = Counting(4)
+    for n in (4, 1, 2, 3, 1, 4):
+        assert counting.call(n) == 10 * n
+    assert counting.counts == [6, 4, 3, 2]
+    counting.team.close()
+
+
+@pytest.mark.parametrize("n_looks", [1, 30, None])
+def test_no_call_is_missed_whether_threads_spin_fall_asleep_or_sleep(
+    monkeypatch: pytest.MonkeyPatch, n_looks: int | None
+) -> None:
+    """A thread that misses a call leaves the others waiting for it: this would never end."""
+    if n_looks is not None:
+        monkeypatch.setattr(threads, "_n_looks", lambda: n_looks)
+    counting, pauses, n = Counting(3), random.Random(0), 3000
+    for _ in range(n):
+        counting.call(3)
+        if pauses.random() < 0.3:
+            until = time.perf_counter() + pauses.random() * (
+                1e-4 if n_looks else 2 * threads.SPIN_S
+            )
+            while time.perf_counter() < until:
+                pass
+        elif pauses.random() < 0.02:
+            time.sleep(1e-4)
+    assert counting.counts == [n, n, n]
+    counting.team.close()
+
+
+def test_a_team_falls_asleep_after_a_call() -> None:
+    counting = Counting(3)
+    counting.call(3)
+    used, deadline = 1.0, time.monotonic() + 10
+    while used > 0.005 and time.monotonic() < deadline:
+        before = time.process_time()
+        time.sleep(0.1)
+        used = time.process_time() - before
+    assert used <= 0.005
+    counting.team.close()
+
+
+def test_a_team_changes_its_size_between_calls() -> None:
+    before = set(threading.enumerate())
+    counting = Counting(2)
+    for n in (2, 5, 1, 3):
+        counting.team.resize(n)
+        assert (counting.team.n_threads, counting.call(n)) == (n, 10 * n)
+        assert len(new_threads(before)) == n - 1
+    counting.team.close()
+
+
+@pytest.mark.parametrize("n", [0, -1, MAX_THREADS + 1])
+def test_a_size_that_makes_no_sense_is_refused_and_changes_nothing(n: int) -> None:
+    message = f"threads takes a whole number from 1 to {MAX_THREADS}, got {n}"
+    with pytest.raises(ValueError, match=message):
+        Team(n)
+    counting = Counting(2)
+    with pytest.raises(ValueError, match=message):
+        counting.team.resize(n)
+    assert counting.call(counting.team.n_threads) == 20
+    counting.team.close()
+
+
+def test_threads_start_with_the_first_call_that_needs_them_and_end_with_close() -> None:
+    before = set(threading.enumerate())
+    counting = Counting(4)
+    counting.call(1)
+    assert new_threads(before) == []
+    counting.call(2)
+    assert len(new_threads(before)) == 3
+    counting.team.close()
+    assert new_threads(before) == []
+    assert counting.call(4) == 40  # they start again
+    counting.team.close()
+
+
+def test_threads_end_when_nobody_holds_the_team_any_more() -> None:
+    before = set(threading.enumerate())
+    counting = Counting(3)
+    counting.call(3)
+    started = new_threads(before)
+    del counting
+    gc.collect()
+    for thread in started:
+        thread.join(10)
+    assert new_threads(before) == []
+
+
+def test_a_second_thread_is_refused_while_a_call_is_under_way() -> None:
+    counting = Counting(2)
+    waiting = Waiting(counting.team)
+    with pytest.raises(RuntimeError, match="this model computes for another thread"):
+        counting.call(2)
+    waiting.end()
+    assert counting.call(2) == 20
+    counting.team.close()
+
+
+def test_a_new_size_waits_for_the_call_under_way() -> None:
+    counting = Counting(2)
+    waiting = Waiting(counting.team)
+    resize = threading.Thread(target=counting.team.resize, args=(3,))
+    resize.start()
+    resize.join(0.05)
+    assert resize.is_alive() and counting.team.n_threads == 2
+    waiting.end()
+    resize.join()
+    assert counting.call(3) == 30
+    counting.team.close()
+
+
+def test_a_kernel_that_cannot_be_called_leaves_the_team_usable() -> None:
+    counting = Counting(3)
+
+    def broken(cells: int, n_threads: int, cancel: NDArray[np.int64]) -> None:
+        raise TypeError("no such kernel")
+
+    for _ in range(3):
+        with pytest.raises(TypeError, match="no such kernel"):
+            counting.team.run(broken, 3, (), NEVER)
+        assert counting.call(3) == 30
+    counting.team.close()
 
 
 def run(pace: Pace, n_calls: int, all_s: float, one_s: float) -> list[int]:
@@ -39,14 +224,6 @@ def run(pace: Pace, n_calls: int, all_s: float, one_s: float) -> list[int]:
         chosen.append(pace.n_threads)
         pace.record(one_s if pace.n_threads == 1 else all_s)
     return chosen
-
-
-def test_a_team_runs_on_as_many_threads_as_a_call_asks_for() -> None:
-    team = Team(3)
-    seen: list[int] = []
-    team.run(seen.append, 1)
-    assert seen == [0]
-    team.close()
 
 
 def test_all_threads_are_used_while_calls_take_what_they_usually_do() -> None:
