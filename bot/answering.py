@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
@@ -87,6 +87,7 @@ def show_turn(
                 if isinstance(event, Turn):
                     turn = event
                     say_left_out(turn.left_out)
+                    _say_restored(turn)
                 elif isinstance(event, Prefill):
                     _show_progress(status, event)
                 elif event.text and writer is not None:
@@ -106,6 +107,13 @@ def say_left_out(numbers: range) -> None:
         render.note(f"the context is full: turn {numbers[0]} leaves the model's view")
     elif numbers:
         render.note(f"the context is full: turns {numbers[0]}-{numbers[-1]} leave the model's view")
+
+
+def _say_restored(turn: Turn) -> None:
+    if turn.n_restored:
+        render.note(
+            f"{turn.n_restored:,} tokens were read back from the disk in {turn.restore_s:.2f} s"
+        )
 
 
 def ending(turn: Turn) -> str:
@@ -129,8 +137,16 @@ def stats(usage: Usage) -> str:
     if usage.new_tokens:
         parts.append(f"first token {usage.time_to_first_token_s:.2f} s")
     parts.append(f"prefill {_speed(new, usage.prefill_s)}")
-    parts.append(f"{usage.new_tokens} tokens, {_speed(usage.new_tokens, usage.decode_s)}")
+    rate = _speed(usage.new_tokens, usage.decode_s)
+    parts.append(f"{usage.new_tokens} tokens{drafts([usage])}, {rate}")
     return " · ".join([*parts, usage.finish_reason or "?", f"seed {usage.seed}"])
+
+
+def drafts(usages: Sequence[Usage]) -> str:
+    """What to put behind a number of new tokens: "" without drafts."""
+    drafted = sum(usage.drafted_tokens for usage in usages)
+    accepted = sum(usage.accepted_tokens for usage in usages)
+    return f" ({accepted:,} of {drafted:,} drafted came true)" if drafted else ""
 
 
 def _speed(n_tokens: int, seconds: float) -> str:

@@ -6,11 +6,12 @@ answer that fails or is refused leaves everything as it was.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bot.prompt import Budget, Exchange, build_prompt, messages_of
+from bot.prompt import Budget, Exchange, View, build_prompt, messages_of
 from bot.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Turn:
     stop: tuple[str, ...] = ()  # the user's; params.stop has the template's too
     left_out: range = range(0)  # numbers of the turns that leave the model's view now
     continues: bool = False  # the text goes on in the middle of one: its first space counts
+    n_restored: int = 0  # tokens of the prompt that a saved session's cache on disk had,
+    restore_s: float = 0.0  # and how long it took to read them back; usage knows neither
     usage: Usage | None = None
     text: str = ""
 
@@ -76,18 +79,17 @@ class Chat:
         self.model: Model | None = None
         self.exchanges: list[Exchange] = []
         self._own_template: ChatTemplate | None = None
-        self._n_dropped = 0
-        self._view: object = None  # what n_dropped was found for
+        self._view = View()
 
     def use_model(self, model: Model) -> None:
         """Let `model`, which has a tokenizer, give the answers from now on."""
         assert model.tokenizer is not None
         self.model, self._own_template = model, model.tokenizer.template
 
-    def replace_all(self, exchanges: list[Exchange]) -> None:
-        """Begin anew, or go on with another conversation."""
+    def replace_all(self, exchanges: list[Exchange], view: View | None = None) -> None:
+        """Begin anew, or go on with another conversation, seen as it was in `view`."""
         self.exchanges = list(exchanges)
-        self._n_dropped = 0
+        self._view = view or View()
 
     def turn(self, text: str) -> Turn:
         """Ask `text`. ValueError (nothing changes) when it does not fit into the context."""
@@ -137,8 +139,8 @@ class Chat:
         first = len(self.exchanges) - n
         taken = self.exchanges[first:]
         del self.exchanges[first:]
-        if self._n_dropped >= first:  # all that is left was out of view; now it has room again
-            self._n_dropped = 0
+        if self._view.n_dropped >= first:  # what is left was out of view; now it has room again
+            self._view = View()
         return taken
 
     def shown_prompt(self, question: str | None) -> tuple[str, int, Budget]:
@@ -159,10 +161,21 @@ class Chat:
         ids = tokenizer.encode_chat(messages, add_generation_prompt=is_asked)
         return text, len(ids), budget
 
+    def ids_of(self, exchanges: list[Exchange]) -> list[int]:
+        """Token ids that a prompt begins with when it goes on from `exchanges`, in today's view."""
+        _, tokenizer = self._ready(self.settings)
+        messages = messages_of(self.settings.system, exchanges[self.first_in_view :], None)
+        return tokenizer.encode_chat(messages, add_generation_prompt=False) if messages else []
+
+    @property
+    def view(self) -> View:
+        """What the last prompt left out."""
+        return replace(self._view, n_dropped=self.first_in_view)
+
     @property
     def first_in_view(self) -> int:
         """Index of the oldest exchange that the last prompt showed the model."""
-        return min(self._n_dropped, len(self.exchanges))
+        return min(self._view.n_dropped, len(self.exchanges))
 
     def _turn(
         self,
@@ -173,13 +186,13 @@ class Chat:
     ) -> Turn:
         model, tokenizer = self._ready(settings)
         budget = Budget(model.max_seq_len, settings.max_tokens)
-        view = (model.fingerprint, settings.system, settings.template, budget)
-        before = self._n_dropped if view == self._view else 0
+        key = _key(model.fingerprint, settings.system, settings.template, budget)
+        before = self._view.n_dropped if key == self._view.key else 0
         system = settings.system
         prompt = build_prompt(tokenizer, system, exchanges, question, budget, before)
 
         def finish(answer: str, reason: str) -> None:
-            self._n_dropped, self._view = prompt.n_dropped, view
+            self._view = View(prompt.n_dropped, key)
             commit(answer, reason)
 
         left_out = range(before + 1, prompt.n_dropped + 1)
@@ -226,7 +239,14 @@ def sampling_params(settings: Settings, stop: Sequence[str] = ()) -> SamplingPar
         stop=(*settings.stop, *stop),
         beams=settings.beams,
         length_penalty=settings.length_penalty,
+        lookup=settings.lookup,
+        exact_prompt=settings.exact_prompt,
     )
+
+
+def _key(*circumstances: object) -> str:
+    """What a View was found for, in a few letters that tell nothing of a system prompt."""
+    return hashlib.sha256(repr(circumstances).encode()).hexdigest()[:16]
 
 
 def _opened(answer: str) -> str:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from bot import render
+from bot.answering import drafts
 from bot.answering import stats as turn_stats
 from bot.commands import command
 from bot.loading import Interrupted, LoadedModel, find_model
@@ -67,10 +68,13 @@ def stats(state: ShellState, argument: str) -> None:
     cached = sum(usage.cached_tokens for usage in usages)
     read = sum(usage.prompt_tokens for usage in usages)
     render.out(
-        f"all {len(usages)} answers: {sum(usage.new_tokens for usage in usages):,} tokens in "
+        f"all {len(usages)} answers: {sum(usage.new_tokens for usage in usages):,} tokens"
+        f"{drafts(usages)} in "
         f"{sum(usage.decode_s for usage in usages):.1f} s; prompts {read:,} tokens, {cached:,} of "
         f"them cached, read in {sum(usage.prefill_s for usage in usages):.1f} s"
     )
+    if state.chat.model is not None:
+        render.out(f"threads: {state.chat.model.threads}")
     if peak := _peak_memory():
         render.out(f"memory: {peak / 2**20:,.0f} MiB at most")
 

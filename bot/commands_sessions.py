@@ -31,6 +31,7 @@ def save(state: ShellState, argument: str) -> None:
     path = sessions.save(name, _session(state))
     state.saved_as = name
     render.out(f"saved as {name} ({path})")
+    state.keep_kv()
 
 
 @command("load", usage="NAME", example="/load zurich", completer=lambda *_: sessions.names())
@@ -43,7 +44,7 @@ def load(state: ShellState, argument: str) -> None:
         listed = ", ".join(sessions.names()) or "none yet"
         raise ValueError(f"/load needs a name; saved: {listed}")
     session = sessions.load(argument)
-    state.chat.replace_all(session.exchanges)
+    state.chat.replace_all(session.exchanges, session.view)
     state.config.layers["session"] = session.settings
     state.apply_settings()
     state.saved_as = argument
@@ -66,13 +67,15 @@ def _session(state: ShellState) -> Session:
             "fingerprint": loaded.model.fingerprint,
             "weight_format": loaded.model.weight_format,
         }
-    return Session(state.chat.exchanges, state.config.session_values(), model)
+    return Session(state.chat.exchanges, state.config.session_values(), model, state.chat.view)
 
 
 def _other_model(state: ShellState, session: Session) -> str:
     """A warning when the conversation was held with another model than the one in use."""
     then = session.model
-    if state.loader.loading is not None or state.loader.current is None:
+    if state.loader.loading is not None:
+        now = {"name": state.loader.loading.name}
+    elif state.loader.current is None:
         now = {"name": state.chat.settings.model}
     else:
         current = state.loader.current

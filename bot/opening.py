@@ -34,6 +34,7 @@ def open_shell(config: Config, found: ResolvedModel, log_path: Path | None) -> i
     edits = terminal.can_edit() and not settings.plain
     with interrupts, terminal.no_echo() if edits else nullcontext():
         loader.start(found, settings)
+        state.saved_kv.remove_orphans()
         reader: Reader
         if edits:
             history = open_history(settings.history, log_path is not None)
@@ -41,7 +42,10 @@ def open_shell(config: Config, found: ResolvedModel, log_path: Path | None) -> i
         else:
             reader = PlainReader(interrupts)
         try:
-            return Shell(state, reader, log_hint(log_path)).run()
+            code = Shell(state, reader, log_hint(log_path)).run()
+            if loader.loading is None:  # else what is to be written waits for a model
+                state.saved_kv.finish(interrupts)
+            return code
         finally:
             worker.close(CLOSE_S)
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from bot.settings import Settings, Value, parse, rules, show
 
-CHAT_ONLY = ("history", "plain")
+CHAT_ONLY = ("saved_kv_mb", "history", "plain")
 
 
 class Parser(argparse.ArgumentParser):

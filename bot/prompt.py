@@ -57,6 +57,17 @@ class Prompt:
     n_dropped: int
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where the model's view of a conversation begins, and for which circumstances that was found.
+
+    key  tells model, system prompt, template and budget; another key means a view of its own
+    """
+
+    n_dropped: int = 0
+    key: str = ""
+
+
 class PromptTooLongError(ValueError):
     """The question does not fit even when it stands alone; the message has both numbers."""
 

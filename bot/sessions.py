@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bot.config import checked
-from bot.prompt import Exchange
+from bot.prompt import Exchange, View
 from bot.settings import Value
 from bot.terminal import well_formed
 
@@ -25,12 +25,14 @@ class Session:
     """A conversation with the values that were set for it and the model that it was held with.
 
     `settings` holds what was set by hand, the system prompt among it; `model` is
-    {"name", "fingerprint", "weight_format"}, empty when no model was loaded.
+    {"name", "fingerprint", "weight_format"}, empty when no model was loaded. `view` is where the
+    model's view of a long conversation began, so that it can begin there again.
     """
 
     exchanges: list[Exchange]
     settings: dict[str, Value]
     model: Mapping[str, str]
+    view: View = field(default_factory=View)
 
 
 def folder() -> Path:
@@ -92,6 +94,8 @@ def save(name: str, session: Session) -> Path:
             )
         ],
     }
+    if session.view.n_dropped:
+        record["view"] = {"n_dropped": session.view.n_dropped, "key": session.view.key}
     files.write_json(path, record)
     return path
 
@@ -120,7 +124,17 @@ def _from_record(record: Any) -> Session:
     if record["system"] is not None:
         settings["system"] = _content(record["system"])
     model = {key: _content(value) for key, value in record["model"].items()}
-    return Session(_exchanges(record["messages"]), settings, model)
+    exchanges = _exchanges(record["messages"])
+    return Session(exchanges, settings, model, _view(record.get("view"), len(exchanges)))
+
+
+def _view(value: Any, n_turns: int) -> View:
+    if value is None:
+        return View()
+    n_dropped = value["n_dropped"]
+    if type(n_dropped) is not int or not 0 <= n_dropped < n_turns:
+        raise ValueError(f"its view begins after turn {n_dropped!r} of {n_turns}")
+    return View(n_dropped, _content(value["key"]))
 
 
 def _exchanges(messages: Any) -> list[Exchange]:

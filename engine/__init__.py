@@ -13,19 +13,31 @@ if TYPE_CHECKING:
     from engine.generate import Generation, Step, Usage, stream
     from engine.model import Model, load
     from engine.sampling import SamplingParams
+    from engine.saved_cache import SavedCaches
 
 _HOME = {
     "Cancel": "engine.decoder",
     "Generation": "engine.generate",
     "Model": "engine.model",
     "SamplingParams": "engine.sampling",
+    "SavedCaches": "engine.saved_cache",
     "Step": "engine.generate",
     "Usage": "engine.generate",
     "load": "engine.model",
     "stream": "engine.generate",
 }
 
-__all__ = ["Cancel", "Generation", "Model", "SamplingParams", "Step", "Usage", "load", "stream"]
+__all__ = [
+    "Cancel",
+    "Generation",
+    "Model",
+    "SamplingParams",
+    "SavedCaches",
+    "Step",
+    "Usage",
+    "load",
+    "stream",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,15 +36,19 @@ def _aligned(n: int) -> int:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its name, synced, when the block ends well; else it goes."""
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its name when the block ends well; else it goes.
+
+    durable  synced before; without, a power cut may leave a file of its size and any content
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -52,8 +56,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the entries in their order; OSError when the disk is full or read-only."""
+def write(path: Path, entries: Iterable[Entry], durable: bool = True) -> None:
+    """Write the entries in their order; OSError when the disk is full or read-only.
+
+    durable  see replacing
+    """
     entries = list(entries)
     header, offset = {}, 0
     for entry in entries:
@@ -61,7 +68,7 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
         offset = _aligned(offset + entry.n_bytes)
     text = json.dumps(header).encode()
     text += b" " * (_aligned(len(text) + 8) - len(text) - 8)
-    with replacing(path) as file:
+    with replacing(path, durable) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for entry in entries:
             written = 0

@@ -89,7 +89,7 @@ def test_retry_replaces_the_answer_with_a_new_seed_and_overrides_for_once(talk: 
     [
         ("", "there is nothing to retry: no question was asked yet"),
         ("temperature=", "/retry temperature= needs a value; it holds for this answer only"),
-        ("threads=2", "threads is felt from the next /model on"),
+        ("threads=2", "threads is felt by all answers; /set changes it"),
     ],
 )
 def test_retry_refuses_in_one_line(talk: Talk, argument: str, message: str) -> None:

@@ -54,3 +54,18 @@ def test_an_answer_that_is_continued_equals_one_in_one_piece(smollm2_path: Path)
         *words, "--max-tokens", "12", stdin="Count to ten.\n/continue\n/history\n"
     )
     assert whole.partition("1> ")[2] == parts.partition("1> ")[2]
+
+
+def test_a_resumed_conversation_reads_only_what_is_new_and_goes_on_as_if_never_left(
+    smollm2_path: Path, home: Path
+) -> None:
+    words = ("--model", str(smollm2_path), "--no-sample", "--max-tokens", "12")
+    long = "Tell me what this means: " + "the quick brown fox jumps over the lazy dog, " * 40
+    stayed, before = sparsechat(*words, stdin=f"{long}\nWhy?\n/save fox\nSo what?\n/history\n")
+    resumed, err = sparsechat(*words, stdin="/load fox\nSo what?\n/history\n")
+    counts = [tuple(map(int, n)) for n in re.findall(r"(\d+) \((\d+) cached, (\d+) new", before)]
+    (asked, cached, new) = map(int, re.findall(r"(\d+) \((\d+) cached, (\d+) new", err)[0])
+    assert cached >= counts[1][0] and new < 40 and asked == cached + new
+    assert f"[{cached:,} tokens were read back from the disk" in err
+    assert resumed.partition("1> ")[2] == stayed.partition("1> ")[2]
+    assert [path.name for path in (home / "cache" / "kv").iterdir()] == ["fox.kv"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bot import sessions
-from bot.prompt import Exchange
+from bot.prompt import Exchange, View
 from bot.sessions import Session
 
 EXCHANGES = [Exchange("Hä?\x1b", "Ja.\n", "stop"), Exchange("And?", "", "cancelled")]
@@ -27,6 +27,13 @@ def test_what_is_loaded_equals_what_was_saved(home: Path) -> None:
     assert sessions.load("s") == session
     assert sessions.names() == ["s"]
     assert [p.name for p in path.parent.iterdir()] == ["s.json"]
+
+
+def test_the_view_of_a_long_conversation_is_saved_with_it(home: Path) -> None:
+    session = Session(EXCHANGES, {}, MODEL, View(1, "0123456789abcdef"))
+    path = sessions.save("s", session)
+    assert sessions.load("s") == session
+    assert json.loads(path.read_text())["view"] == {"n_dropped": 1, "key": "0123456789abcdef"}
 
 
 def test_the_file_has_the_promised_fields(home: Path) -> None:
@@ -85,6 +92,12 @@ def record(**changes: Any) -> bytes:
         (record(messages=[{"role": "user", "content": "q"}]), "not pairs of question and answer"),
         (record(messages={"a": 1, "b": 2}), "not pairs of question and answer"),
         (record(messages=[1, 2]), "is no saved session"),
+        (record(view=3), "is no saved session"),
+        (record(view={"n_dropped": 0}), "'key' is missing"),
+        (record(view={"n_dropped": 1, "key": "k"}), "its view begins after turn 1 of 1"),
+        (record(view={"n_dropped": -1, "key": "k"}), "its view begins after turn -1 of 1"),
+        (record(view={"n_dropped": True, "key": "k"}), "its view begins after turn True of 1"),
+        (record(view={"n_dropped": 0, "key": 1}), "text expected, found int"),
         (record(messages=[{"role": "user", "content": "q"}] * 2), "do not alternate"),
         (
             record(messages=[{"role": "user", "content": None}, {"role": "assistant"}]),

@@ -57,6 +57,8 @@ def test_values_are_read(name: str, value: object, parsed: object) -> None:
         ("top_k", True, "top_k takes a whole number from 0, got True"),
         ("max_tokens", "0", "max_tokens takes a whole number from 1, got '0'"),
         ("seed", str(2**63), f"seed takes a whole number from 0, got '{2**63}'"),
+        ("threads", "0", "threads takes a whole number from 1 up to 256, got '0'"),
+        ("threads", "257", "threads takes a whole number from 1 up to 256, got '257'"),
         ("beams", "65", "beams takes a whole number from 1 up to 64, got '65'"),
         ("sample", "maybe", "sample takes on or off, got 'maybe'"),
         ("sample", 1, "sample takes on or off, got 1"),
@@ -103,3 +105,9 @@ def test_an_unknown_name_is_told_the_nearest() -> None:
 )
 def test_values_are_shown(value: settings.Value, shown: str) -> None:
     assert show(value) == shown
+
+
+def test_threads_may_be_as_many_as_the_engine_takes() -> None:
+    from engine.cores import MAX_THREADS
+
+    assert rules()["threads"].high == MAX_THREADS

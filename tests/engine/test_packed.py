@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,17 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "w", [Entry("a", 5, {}, failing)])
     assert [path.name for path in tmp_path.iterdir()] == ["w"]
+    assert list(open_packed(tmp_path / "w")) == ["array 0"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_only_what_must_last_waits_for_the_disk(
+    tmp_path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write(tmp_path / "w", entries(np.zeros(10, np.uint8)), durable)
+    assert len(synced) == int(durable)
     assert list(open_packed(tmp_path / "w")) == ["array 0"]
 
 
