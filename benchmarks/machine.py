@@ -10,26 +10,18 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
+
+from benchmarks import bandwidth
+from benchmarks.bandwidth import Bandwidth
 
 ROOT = Path(__file__).parents[1]
 DISTURBED_PERCENT = 10  # of a core: with more foreign CPU a figure is not to be quoted
 _OTHER_L3 = 64 << 20  # assumed where the system does not tell: larger than most
 _LARGE = 1 << 30
-_PASS_BYTES = 1 << 29  # read in one timed pass: some 20 ms
-
-
-class Bandwidth(NamedTuple):
-    """How fast an array of n_bytes is read, best of several passes."""
-
-    n_bytes: int
-    threads: int
-    gb_s: float
 
 
 class Load(NamedTuple):
@@ -100,16 +92,33 @@ def _clocks() -> Clocks:
     return Clocks(time.perf_counter(), own, busy, steal)
 
 
+def memory() -> dict[str, int] | None:
+    """Bytes of this process in memory: of its own (anon), mapped files, and the most of both ever.
+
+    None elsewhere than on Linux. A page of a mapped file counts once it was touched.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    named = dict(line.split(":", 1) for line in lines)
+    keys = {"anon": "RssAnon", "file": "RssFile", "peak": "VmHWM"}
+    if not named.keys() >= set(keys.values()):
+        return None
+    return {name: int(named[key].split()[0]) << 10 for name, key in keys.items()}
+
+
 def describe(bandwidths: Iterable[Bandwidth] = ()) -> dict[str, Any]:
     """The machine as one JSON object.
 
-    read       the best of `bandwidths` for each size and number of threads
+    read       the median of `bandwidths` for each size and number of threads, and their range
     read_gb_s  the one of the size that was measured first (the model's) on the most threads
     """
     import numba
     import numpy as np
 
-    read = best_of(bandwidths)
+    bandwidths = list(bandwidths)
+    read = bandwidth.typical(bandwidths)
     model = [b for b in read if b.n_bytes == read[0].n_bytes]
     most = max(model, key=lambda b: b.threads, default=None)
     return {
@@ -123,16 +132,11 @@ def describe(bandwidths: Iterable[Bandwidth] = ()) -> dict[str, Any]:
         "numba": numba.__version__,
         "numpy": np.__version__,
         "read_gb_s": most and round(most.gb_s, 1),
-        "read": [b._replace(gb_s=round(b.gb_s, 1))._asdict() for b in read],
+        "read": [
+            b._replace(gb_s=round(b.gb_s, 1))._asdict() | bandwidth.spread(b, bandwidths)
+            for b in read
+        ],
     }
-
-
-def best_of(bandwidths: Iterable[Bandwidth]) -> list[Bandwidth]:
-    """The fastest for each size and number of threads: a limit is what was once reached."""
-    best: dict[tuple[int, int], Bandwidth] = {}
-    for b in bandwidths:
-        best[b[:2]] = max(best.get(b[:2], b), b, key=lambda b: b.gb_s)
-    return list(best.values())
 
 
 def cpu_name() -> str:
@@ -211,46 +215,3 @@ def _memory_gb() -> float | None:
 def large_bytes() -> int:
     """The size of an array that no cache holds."""
     return max(_LARGE, 4 * l3_bytes())
-
-
-def read_bandwidths(n_bytes: int, threads: Iterable[int]) -> list[Bandwidth]:
-    """How fast an array of n_bytes is read on each number of threads, best of five passes."""
-    import numpy as np
-
-    words = np.ones(max(n_bytes // 8, 1), np.int64)
-    repeats = max(1, _PASS_BYTES // words.nbytes)
-    read = _reader()
-    read(words[:8])
-    found = []
-    for n in threads:
-        with ThreadPoolExecutor(n) as pool:
-            parts = np.array_split(words, n)
-            seconds = min(_timed(pool, read, parts, repeats) for _ in range(5))
-        found.append(Bandwidth(n_bytes, n, repeats * words.nbytes / seconds / 1e9))
-    return found
-
-
-def _timed(
-    pool: ThreadPoolExecutor, read: Callable[[Any], int], parts: list[Any], repeats: int
-) -> float:
-    started = time.perf_counter()
-    # the repeats stand out here: inside the kernel the compiler would read once and multiply
-    jobs = [pool.submit(lambda p: [read(p) for _ in range(repeats)], part) for part in parts]
-    for job in jobs:
-        job.result()
-    return time.perf_counter() - started
-
-
-@lru_cache(maxsize=1)
-def _reader() -> Callable[[Any], int]:
-    """A kernel that reads an int64 array and does next to nothing with it."""
-    import numba
-
-    @numba.njit(nogil=True)
-    def read(words):  # type: ignore[no-untyped-def]
-        total = 0
-        for i in range(words.size):
-            total += words[i]
-        return total
-
-    return read  # type: ignore[no-any-return]

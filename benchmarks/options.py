@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gguf_files, machine, peers
+from benchmarks import bandwidth, gguf_files, machine, peers
 
 DEFAULT = "smollm2-135m"
 # what stands behind a result's name, so that results of other questions are not overwritten
@@ -32,8 +32,9 @@ class Options:
     threads: tuple[int, ...]
     rounds: int  # of one period; both sides are measured once in each
     periods: int = 1  # each with new processes, one after all cases of the other
-    long: bool = False
+    tokens: int | None = None  # of a prompt or an answer, where the default is not wanted
     avx2: bool = False
+    kv_cache: str | None = None  # the format of our cache; None: what a user gets
 
     def files(self) -> dict[str, Path]:
         """Case -> GGUF file; those in other formats are made when they are not there."""
@@ -44,7 +45,7 @@ class Options:
             found[f"{whose}{gguf_files.kind_of(path)} file"] = path
         return found
 
-    def about(self, bandwidths: Sequence[machine.Bandwidth] = ()) -> dict[str, Any]:
+    def about(self, bandwidths: Sequence[bandwidth.Bandwidth] = ()) -> dict[str, Any]:
         """The machine, the peer and the run, for the JSON."""
         run = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -54,6 +55,7 @@ class Options:
             "periods": self.periods,
             "rounds": self.rounds,
             "avx2_only": self.avx2,
+            "kv_cache": self.kv_cache,
         }
         about = machine.describe(bandwidths) | {"run": run}
         if self.peer:
@@ -61,31 +63,37 @@ class Options:
         return about
 
     def variables(self) -> dict[str, str]:
-        """Environment variables of our processes."""
+        """Environment variables of our processes.
+
+        Packed weights and kernels of a benchmark do not belong into the user's folders.
+        """
+        home = peers.bench_dir() / "home"
         if not self.avx2:
-            return {}
+            return {"SPARSECHAT_HOME": str(home)}
         # Numba must be told both: a named CPU alone keeps none of the host's own features
         features = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
                     "bmi", "bmi2", "lzcnt", "movbe", "cx16")  # fmt: skip
         return {
+            "SPARSECHAT_HOME": str(home.with_name("home-avx2")),
             "NUMBA_CPU_NAME": "haswell",
             "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in features),
         }
 
 
-def parse(name: str, doc: str, rounds: int) -> Options:
+def parse(name: str, doc: str, rounds: int, formats: Sequence[str] = ()) -> Options:
     """The command line of a benchmark of speed; builds the peer when it is not there.
 
-    Ends the process on a usage error.
+    formats   those that are measured unless told; () = all. Ends the process on a usage error.
     """
     parser = _parser(name, doc)
     _add_formats(parser)
-    parser.add_argument("--long", action="store_true", help="the long prompts too, for minutes")
+    parser.add_argument("--tokens", type=_positive, metavar="N", help="of a prompt or an answer")
     parser.add_argument("--threads", nargs="+", type=_positive, metavar="N", help="1 and 2")
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"a period ({rounds})")
     parser.add_argument("--periods", type=_positive, metavar="N", help="apart in time (2)")
     parser.add_argument("--peer", choices=("llama", "transformers", "none"), default="llama")
     parser.add_argument("--avx2", action="store_true", help="both sides without AVX-512")
+    parser.add_argument("--kv-cache", metavar="F", help="format of our cache: f32, f16, q8")
     args = parser.parse_args()
     if args.avx2 and platform.machine().casefold() not in ("x86_64", "amd64"):
         parser.error("--avx2 is for x86-64 processors")
@@ -94,18 +102,21 @@ def parse(name: str, doc: str, rounds: int) -> Options:
     label, model = _model(parser, args.model)
     peer = "llama-avx2" if args.avx2 and args.peer == "llama" else args.peer
     return Options(
-        name=_result(name, label) + _VARIANTS[peer],
+        name=_result(name, label)
+        + _VARIANTS[peer]
+        + (f"-{args.kv_cache}" if args.kv_cache else ""),
         label=label,
         model=model,
-        formats=_formats(args),
+        formats=_formats(args, formats),
         peer=_peer(peer, args.quick),
         quick=args.quick,
         save=args.save,
         threads=tuple(args.threads or sorted({1, min(2, machine.cores())})),
         rounds=args.rounds or (min(2, rounds) if args.quick else rounds),
         periods=args.periods or (1 if args.quick else 2),
-        long=args.long,
+        tokens=args.tokens,
         avx2=args.avx2,
+        kv_cache=args.kv_cache,
     )
 
 
@@ -157,11 +168,13 @@ def _positive(text: str) -> int:
     return number
 
 
-def _formats(args: argparse.Namespace) -> tuple[str, ...]:
+def _formats(args: argparse.Namespace, usual: Sequence[str] = ()) -> tuple[str, ...]:
     if args.formats:
         return tuple(args.formats)
     if args.model in gguf_files.SHAPES:
         return ("stored",)
+    if usual:
+        return tuple(usual)
     return ("stored", "Q4_0") if args.quick else ("stored", *gguf_files.KINDS)
 
 

@@ -3,7 +3,8 @@
 The reference is transformers in float32 with the weights of the same file, dequantised by the gguf
 package: what differs is arithmetic alone. The texts are those of tests/golden/text. Our own
 conversions of the file ("as q8", "as q4") are held against the file's weights too, so they include
-what the conversion loses. The last rows compare with llama.cpp's own logits: the same work is done.
+what the conversion loses; "cache in q8" is the file as it is with keys and values in that format.
+Rows "against llama.cpp" compare with its own logits: the same work is done.
 
 KL            mean over all positions of KL(reference, ours), in nats
 top-1         share of positions with the same likeliest token
@@ -25,7 +26,11 @@ from benchmarks import options, peers, report
 from benchmarks.process import Worker, WorkerError, run
 
 TEXTS = Path(__file__).parents[1] / "tests" / "golden" / "text"
-FORMATS = ("f32", "q8", "q4")  # conversions of the stored file
+# of the stored file: what people call it, and options of engine.load
+VARIANTS = (
+    *((f"as {name}", {"weight_format": name}) for name in ("f32", "q8", "q4")),
+    *((f"cache in {name}", {"kv_cache": name}) for name in ("f32", "f16", "q8")),
+)
 _CHUNK = 128  # positions whose logits are compared at a time
 
 
@@ -72,16 +77,15 @@ def _logprobs(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 class Logits:
     """Logits of one model for every text, kept in files: together they may not fit in memory."""
 
-    def __init__(self, folder: Path, texts: list[list[int]]) -> None:
-        self._folder = folder
-        self._texts = texts
+    def __init__(self, folder: Path, texts: list[list[int]], variables: dict[str, str]) -> None:
+        self._folder, self._texts, self._variables = folder, texts, variables
         self._n_models = 0
 
     def get(self, python: Path | str, module: str, **load: Any) -> list[Path]:
         """A file for each text; WorkerError when the process fails."""
         self._n_models += 1
         paths = [self._folder / f"{self._n_models}-{i}.npy" for i in range(len(self._texts))]
-        with Worker(python, module) as worker:
+        with Worker(python, module, self._variables) as worker:
             worker.ask("load", **load)
             for token_ids, path in zip(self._texts, paths, strict=True):
                 worker.ask("logits", token_ids=token_ids, into=str(path))
@@ -136,7 +140,7 @@ def measure(chosen: options.Options) -> list[report.Row]:
     rows: list[report.Row] = []
     for case, path in chosen.files().items():
         with tempfile.TemporaryDirectory() as folder:
-            logits = Logits(Path(folder), texts)
+            logits = Logits(Path(folder), texts, chosen.variables())
             load = {"path": str(path), "threads": threads}
             options.note(f"{case}: float32 reference")
             expected = logits.of_peer(transformers, "benchmarks.transformers_driver", **load)
@@ -145,19 +149,17 @@ def measure(chosen: options.Options) -> list[report.Row]:
             theirs = logits.of_peer(llama, "benchmarks.llama_driver", **load, context=context)
             rows += rows_of(case, threads, distance(expected, ours), distance(expected, theirs))
             rows += rows_of(f"{case} against llama.cpp", threads, distance(theirs, ours), None)
-            for name in FORMATS if path == chosen.model else ():
-                options.note(f"{case} as {name}")
-                converted = logits.get(
-                    sys.executable, "benchmarks.engine_driver", **load, weight_format=name
-                )
-                found = distance(expected, converted)
-                rows += rows_of(f"{case} as {name}", threads, found, None)
+            for variant, changed in VARIANTS if path == chosen.model else ():
+                options.note(f"{case} {variant}")
+                other = logits.get(sys.executable, "benchmarks.engine_driver", **load, **changed)
+                found = distance(expected, other)
+                rows += rows_of(f"{case} {variant}", threads, found, None)
     return rows
 
 
 def _texts(chosen: options.Options) -> list[list[int]]:
     """Token ids of each text; --quick takes the beginning of each."""
-    with Worker(sys.executable, "benchmarks.engine_driver") as worker:
+    with Worker(sys.executable, "benchmarks.engine_driver", chosen.variables()) as worker:
         worker.ask("load", path=str(chosen.model), threads=chosen.threads[0])
         found = [
             worker.ask("encode", text=path.read_text("utf-8"))["token_ids"]

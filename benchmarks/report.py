@@ -154,7 +154,7 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-_HEADINGS = ("case", "threads", "metric", "ours", "peer", "ratio", "foreign CPU", "of the memory")
+_HEADINGS = ("case", "threads", "metric", "ours", "peer", "ratio", "foreign CPU", "of the limit")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -167,21 +167,22 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    foreign, share = row.get("foreign_percent"), row.get("bandwidth_share")
-    peer = _spread(row, "peer")
+    foreign, share = row.get("foreign_percent"), row.get("limit_share")
+    peer = spread(row, "peer")
     return (
         row["case"],
         str(row["threads"]),
         f"{row['metric']}, {row['unit']}" if row["unit"] else row["metric"],
-        _spread(row, "ours"),
+        spread(row, "ours"),
         f"{peer} {row['peer_name']}" if peer else "",
-        _spread(row, "ratio") and _spread(row, "ratio") + "x",
+        spread(row, "ratio") and spread(row, "ratio") + "x",
         "" if foreign is None else f"{foreign:.0f} %",
         "" if share is None else f"{100 * share:.0f} %",
     )
 
 
-def _spread(row: dict[str, Any], key: str) -> str:
+def spread(row: dict[str, Any], key: str) -> str:
+    """The median, and in brackets the range over rounds; "" for what was not measured."""
     middle, low, high = row[key], row.get(f"{key}_low"), row.get(f"{key}_high")
     if middle is None:
         return ""

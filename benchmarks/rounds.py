@@ -27,13 +27,16 @@ class Task(NamedTuple):
     action: str
     path: Path
     threads: int
-    n_tokens: int
-    position: int | None = None  # decode: tokens before the first that is timed
+    n_tokens: int  # or steps
+    position: int | None = None  # tokens before the first that is timed
+    width: int | None = None  # beams, or tokens at once, of a step
+    flash_attention: bool | None = None  # of the peer; None: tried out
 
     @property
     def context(self) -> int:
         """Tokens that the peer must have room for; a multiple of 256, as its kernels like it."""
-        return -(-(self.n_tokens + (self.position or 0) + 16) // 256) * 256
+        new = self.n_tokens * (self.width or 1)
+        return -(-(new + (self.position or 0) + 16) // 256) * 256
 
     def arguments(self, n_tokens: int | None = None) -> dict[str, Any]:
         """What the action takes; the same pseudo-random ids for both sides."""
@@ -44,6 +47,8 @@ class Task(NamedTuple):
         }
         if self.position is not None:
             found["position"] = self.position
+        if self.width is not None:
+            found["width"] = self.width
         return found
 
 
@@ -81,12 +86,16 @@ class Sides:
             self._ours = stack.enter_context(Worker(python, "benchmarks.engine_driver", variables))
             self._peer = open_peer(self._options, stack)
             arguments: dict[str, Any] = {"path": str(self.task.path), "threads": self.task.threads}
-            self.ours_loaded = self._ours.ask("load", **arguments)
+            own: dict[str, Any] = (
+                {"kv_cache": self._options.kv_cache} if self._options.kv_cache else {}
+            )
+            self.ours_loaded = self._ours.ask("load", **arguments, **own)
             self.peer_loaded = self._ask_peer(
                 "load",
                 **arguments,
                 context=self.task.context,
                 flash_attention=self.flash_attention,
+                beams=self.task.width or 1,
             )
             self._stack = stack.pop_all()
         return self
@@ -94,30 +103,41 @@ class Sides:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def rounds(self, n: int) -> Iterator[Round]:
+    def rounds(self, n: int, task: Task | None = None) -> Iterator[Round]:
         """n rounds after one that is not counted; who goes first changes.
+
+        task   another than the one that the sides were made for, on the same file, with room
 
         A round that others disturbed is made again, up to twice n times; with --quick it counts. On
         a busy core the peer's threads wait for each other at a tenth of their speed, and a ratio to
         that says nothing.
         """
-        warm = self.task.arguments(max(self.task.n_tokens // 8, 16))
-        self._ours.ask(self.task.action, **warm)
-        self._ask_peer(self.task.action, **warm)
+        task = task or self.task
+        warm = task.arguments(min(max(task.n_tokens // 8, 16), task.n_tokens))
+        self._ours.ask(task.action, **warm)
+        self._ask_peer(task.action, **warm)
         spare = 0 if self._options.quick else 2 * n
         for i in range(n):
-            took = self._round(ours_first=i % 2 == 0)
+            took = self._round(task, ours_first=i % 2 == 0)
             while took.is_disturbed and spare:
                 spare -= 1
-                took = self._round(ours_first=i % 2 == 0)
+                took = self._round(task, ours_first=i % 2 == 0)
             yield took
 
-    def _round(self, ours_first: bool) -> Round:
-        arguments = self.task.arguments()
-        theirs = {} if ours_first else self._ask_peer(self.task.action, **arguments)
-        ours = self._ours.ask(self.task.action, **arguments)
+    def ask_both(self, action: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """One untimed action of ours and, where it is there, of the peer."""
+        return self._ours.ask(action), self._ask_peer(action)
+
+    def int8_peak(self) -> float:
+        """What our process can multiply with the task's threads, in billions a second."""
+        return float(self._ours.ask("int8_peak", threads=self.task.threads)["g_s"])
+
+    def _round(self, task: Task, ours_first: bool) -> Round:
+        arguments = task.arguments()
+        theirs = {} if ours_first else self._ask_peer(task.action, **arguments)
+        ours = self._ours.ask(task.action, **arguments)
         if ours_first:
-            theirs = self._ask_peer(self.task.action, **arguments)
+            theirs = self._ask_peer(task.action, **arguments)
         loads = tuple(machine.Load(*answer["load"]) for answer in (ours, theirs) if answer)
         return Round(ours["seconds"], theirs.get("seconds"), loads)
 
@@ -137,16 +157,20 @@ def periods(
     work: Sequence[tuple[str, Task]], options: Options
 ) -> Iterator[tuple[int, Task, Sides]]:
     """(period, task, both sides ready): all tasks once, then all again with new processes."""
-    # with --quick the peer's own default
-    flash = {
-        task: None if options.quick else prefers_flash_attention(task, options) for _, task in work
-    }
+    flash = {task: _flash_attention(task, options) for _, task in work}
     for period in range(options.periods):
         for case, task in work:
             threads = "1 thread" if task.threads == 1 else f"{task.threads} threads"
             note(f"period {period + 1} of {options.periods}: {case}, {threads}")
             with Sides(task, options, flash[task]) as sides:
                 yield period, task, sides
+
+
+def _flash_attention(task: Task, options: Options) -> bool | None:
+    """The task's own choice; with --quick the peer's default; else what is faster for it."""
+    if task.flash_attention is not None or options.quick:
+        return task.flash_attention
+    return prefers_flash_attention(task, options)
 
 
 def peer_name(options: Options) -> str | None:
@@ -167,7 +191,7 @@ def prefers_flash_attention(task: Task, options: Options) -> bool:
     if options.peer == "transformers":  # has no such choice here
         return False
     seconds: list[float] = []
-    n_tokens = max(task.n_tokens // 4, 16)
+    n_tokens = max(task.n_tokens // 4, 8)
     for enabled in (False, True):
         with ExitStack() as stack:
             worker = open_peer(options, stack)
@@ -176,7 +200,7 @@ def prefers_flash_attention(task: Task, options: Options) -> bool:
             try:
                 worker.ask(
                     "load", path=str(task.path), threads=task.threads, context=task.context,
-                    flash_attention=enabled,
+                    flash_attention=enabled, beams=task.width or 1,
                 )  # fmt: skip
                 arguments = task.arguments(n_tokens)
                 tries = [worker.ask(task.action, **arguments)["seconds"] for _ in range(3)]

@@ -45,6 +45,7 @@ def test_result_is_named_after_what_is_not_the_default(
     assert parse(monkeypatch, "--model", model).name == "decode-some.Q4_0"
     assert parse(monkeypatch, "--model", model, "--avx2").name == "decode-some.Q4_0-avx2"
     assert parse(monkeypatch, "--model", model, "--peer", "none").name == "decode-some.Q4_0-alone"
+    assert parse(monkeypatch, "--model", model, "--kv-cache", "q8").name == "decode-some.Q4_0-q8"
 
 
 def test_avx2_limits_our_processes_too(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
@@ -53,7 +54,20 @@ def test_avx2_limits_our_processes_too(monkeypatch: pytest.MonkeyPatch, model: s
     assert limited["NUMBA_CPU_NAME"] == "haswell"
     assert "+avx2" in limited["NUMBA_CPU_FEATURES"]
     assert "avx512" not in limited["NUMBA_CPU_FEATURES"]
-    assert parse(monkeypatch, "--model", model).variables() == {}
+    free = parse(monkeypatch, "--model", model).variables()
+    assert free.keys() == {"SPARSECHAT_HOME"}
+    assert free["SPARSECHAT_HOME"] != limited["SPARSECHAT_HOME"]  # no kernels of the other kind
+
+
+def test_benchmark_has_formats_of_its_own_unless_told(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    def formats(*words: str) -> tuple[str, ...]:
+        monkeypatch.setattr(sys, "argv", ["benchmark", "--model", model, *words])
+        return options.parse("beams", "How long?", 3, ("Q4_0",)).formats
+
+    assert formats() == formats("--quick") == ("Q4_0",)
+    assert formats("--formats", "stored", "Q8_0") == ("stored", "Q8_0")
 
 
 def test_avx2_is_refused_elsewhere_than_on_x86(

@@ -107,7 +107,11 @@ def test_both_sides_get_the_same_tokens_and_threads(worker: type[FakeWorker]) ->
         pass
     ours, theirs = worker.loads
     assert ours == {"path": "tiny.gguf", "threads": 2}
-    assert theirs == ours | {"context": 256, "flash_attention": True}
+    assert theirs == ours | {"context": 256, "flash_attention": True, "beams": 1}
+    with Sides(TASK, options(kv_cache="q8"), flash_attention=True):
+        pass
+    ours, theirs = worker.loads[2:]
+    assert ours["kv_cache"] == "q8" and "kv_cache" not in theirs
     assert TASK.arguments() == TASK.arguments()
     assert len(TASK.arguments(7)["token_ids"]) == 7
 
@@ -130,6 +134,31 @@ def test_ours_is_measured_without_a_peer(worker: type[FakeWorker]) -> None:
         took = list(sides.rounds(2))
     assert [r.peer for r in took] == [None, None]
     assert {module for module, _ in worker.log} == {"benchmarks.engine_driver"}
+
+
+def test_tasks_of_several_widths_run_in_turns_in_the_same_processes(
+    worker: type[FakeWorker],
+) -> None:
+    wide = TASK._replace(action="beams", width=4)
+    with Sides(wide, options(peer=None), flash_attention=None) as sides:
+        both = (sides.rounds(2, task) for task in (TASK, wide))
+        assert len(list(zip(*both, strict=True))) == 2
+    timed = [action for _, action in worker.log if action in ("decode", "beams")]
+    assert timed == ["decode", "decode", "beams", "beams", "decode", "beams"]  # warm-ups first
+    assert worker.loads[0].keys() == {"path", "threads"}
+    assert wide.arguments()["width"] == 4
+
+
+def test_context_has_room_for_the_tokens_of_all_beams() -> None:
+    assert TASK.context == 256
+    assert TASK._replace(width=4).context == 512
+
+
+def test_task_that_names_its_attention_is_not_tried_out(worker: type[FakeWorker]) -> None:
+    tasks = [("one", TASK._replace(flash_attention=True))]
+    for _, _, sides in rounds.periods(tasks, options()):
+        assert sides.flash_attention is True
+    assert len(worker.loads) == 2  # one of each side
 
 
 @pytest.mark.parametrize("faster", [True, False])

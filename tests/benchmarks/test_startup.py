@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from benchmarks.start import first_byte
+from benchmarks.startup import first_byte
 
 SHELL = """
 import sys, time

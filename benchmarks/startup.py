@@ -157,7 +157,9 @@ def measure(chosen: options.Options) -> list[report.Row]:
 
 def main() -> None:
     """Measure, print, and with --save keep."""
-    chosen = options.parse_plain("start", (__doc__ or "").splitlines()[0], rounds=5, formats=False)
+    chosen = options.parse_plain(
+        "startup", (__doc__ or "").splitlines()[0], rounds=5, formats=False
+    )
     try:
         rows = measure(chosen)
     except ValueError as error:
