@@ -75,7 +75,10 @@ class Engine(Side):
         return {"g_s": int8_peak(threads)}
 
     def _run(self, token_ids: list[int]) -> None:
-        self._model.decoder.extend(self._cache, token_ids)
+        from engine.generate import coarse_tokens
+
+        coarse = coarse_tokens(len(token_ids))  # as a prompt is read, or 0
+        self._model.decoder.extend(self._cache, token_ids, coarse=coarse)
 
     def _run_all(self, token_ids: list[int]) -> None:
         self._model.decoder.extend(self._cache, token_ids, all_logits=True)

@@ -145,11 +145,16 @@ def prefill(
     shared = min(cache.common_prefix(token_ids), len(token_ids) - 1)
     cache.truncate(shared)
     rest = token_ids[shared:]
-    coarse = len(rest) - _EXACT_TAIL if len(rest) >= _LONG and not exact else 0
+    coarse = 0 if exact else coarse_tokens(len(rest))
     logits = model.decoder.extend(
         cache, rest, coarse=coarse, cancel=cancel, on_progress=on_progress
     )
     return logits, shared
+
+
+def coarse_tokens(n_new: int) -> int:
+    """How many of a prompt's new tokens are read quicker but less exactly."""
+    return n_new - _EXACT_TAIL if n_new >= _LONG else 0
 
 
 @dataclass
