@@ -85,8 +85,7 @@ class Decoder:
         """What depends on the number of threads."""
         n = self.team.n_threads
         self._scratch = Scratch(self.config, n)
-        # calls of other sizes are too different from each other to be compared
-        self._paces = {size: Pace(n) for size in (1, CHUNK)}
+        self._pace = Pace(n)
 
     def new_cache(self) -> KVCache:
         """An empty cache for this decoder."""
@@ -176,8 +175,7 @@ class Decoder:
             len(batch.token_ids), int(batch.visible[-1]) + batch.path.shape[1]
         )
         logits = self._logits if n_logits == 1 else self._logits_rows(n_logits)
-        pace = self._paces.get(len(batch.token_ids))
-        n_threads = pace.n_threads if pace else self.team.n_threads
+        n_threads = self._pace.n_threads
         tables = self._tables
         arguments = (
             *(self._plan, tables.matrices, tables.vectors),
@@ -187,8 +185,8 @@ class Decoder:
         stopped = self.team.run(forward, n_threads, arguments, (cancel or self._never).cell)
         if stopped:
             raise Cancelled
-        if pace:
-            pace.record(time.perf_counter() - started)
+        kind = len(batch.token_ids), n_logits, batch.coarse
+        self._pace.record(kind, time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
 
     def _scaled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:

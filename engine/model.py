@@ -22,6 +22,7 @@ from engine.decoder import Decoder
 from engine.fingerprint import fingerprint
 from engine.formats import weight_format as format_module
 from engine.kernels.compiler import is_compiled
+from engine.kernels.cpu import instructions
 from engine.kv_formats import kv_format, kv_format_for
 from engine.lookup import CallTimes
 from engine.sampling import SamplingParams
@@ -79,6 +80,11 @@ class Model:
     def threads(self) -> int:
         """How many threads compute, at most: one while other programs use the other cores."""
         return self.decoder.team.n_threads
+
+    @property
+    def instructions(self) -> str:
+        """The CPU's instructions that kernels are compiled for, one of kernels.cpu.INSTRUCTIONS."""
+        return instructions()
 
     def set_threads(self, threads: int | None) -> None:
         """Compute on so many threads from the next call on; None = the cores of this process.

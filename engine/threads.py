@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 
 import numpy as np
@@ -29,54 +29,67 @@ class Pace:
     """How many threads the next call should use: all, or one while the other cores are busy.
 
     Threads meet at every step of a layer, so one that lost its core to another program holds up the
-    rest, and two can take longer than one. What calls took decides; their results are the same bits
-    either way.
+    rest, and two can take longer than one. What calls took decides: the other choice is tried from
+    time to time, and at once when all threads get slower. The results are the same bits either way.
     """
 
-    SUSPICION = 1.3  # so much slower than usual makes one thread worth a try
     TRIAL = 3  # calls
-    STRETCH = 32, 512  # calls on one thread before all are tried again: at first, at most
+    MEMORY = 10  # calls that a mean goes back: one that is late says little
+    SUSPICION = 1.3  # a ratio that says enough
+    GAIN = 1.1  # a ratio that is worth a change
+    SOON_S, LATE_S = 0.1, (1.6, 6.4)  # from one trial to the next; LATE_S on one thread, on all
+    RARE = 20  # calls from one trial to the next, at least: a long call is a dear trial
 
     def __init__(self, n_threads: int) -> None:
         self._all = n_threads
-        self._took = {1: math.inf, n_threads: math.inf}  # seconds of a call, of late
-        self._usual = math.inf  # of a call on all threads
-        self._stretch = self.STRETCH[0]
-        self._phase, self._left, self._is_fresh = "all", 1, True
+        self._chosen, self._is_trial = n_threads, False
+        self._reference: dict[Hashable, float] = {}  # seconds of a call of a kind, at its quickest
+        self._slowness = {1: math.inf, n_threads: 1.0}  # how many times that, of late
+        self._n_heard = self.MEMORY  # calls in the mean of n_threads
+        self._level = 1.0  # slowness of all threads that is nothing new
+        self._wait_s, self._since_s = self.SOON_S, 0.0  # from the last trial, to the next and now
 
     @property
     def n_threads(self) -> int:
         """For the next call."""
-        return 1 if self._phase in ("try one", "one") else self._all
+        if not self._is_trial:
+            return self._chosen
+        return self._all if self._chosen == 1 else 1
 
-    def record(self, seconds: float) -> None:
-        """What the call took."""
-        n = self.n_threads
-        self._took[n] = seconds if self._is_fresh else 0.3 * seconds + 0.7 * self._took[n]
-        self._is_fresh = False
-        self._left -= 1
-        if self._left <= 0 and self._all > 1:
-            self._decide()
+    def record(self, kind: Hashable, seconds: float) -> None:
+        """What the call took; calls of one kind have the same work to do, nearly."""
+        if self._all == 1:
+            return
+        self._hear(seconds / self._reference.setdefault(kind, seconds))
+        if seconds < self._reference[kind]:
+            self._reference[kind] = 0.3 * seconds + 0.7 * self._reference[kind]
+        if self._is_trial:
+            self._judge()
+            return
+        self._since_s += seconds
+        slowness = self._slowness[self._all]
+        self._level = min(self._level, slowness)
+        if self._chosen != 1 and slowness > self.SUSPICION * self._level:
+            self._wait_s = self.SOON_S
+        if self._since_s > max(self._wait_s, self.RARE * seconds):
+            self._is_trial, self._n_heard = True, 0
 
-    def _decide(self) -> None:
-        one, all_ = self._took[1], self._took[self._all]
-        if self._phase == "all":
-            self._usual = min(self._usual, all_)
-            if all_ > self.SUSPICION * self._usual:
-                self._enter("try one", self.TRIAL)
-        elif self._phase == "try one" and one < all_:
-            self._enter("one", self._stretch)
-        elif self._phase == "one":
-            self._enter("try all", self.TRIAL)
-        elif self._phase == "try all" and one < all_:
-            self._stretch = min(2 * self._stretch, self.STRETCH[1])
-            self._enter("one", self._stretch)
-        else:  # all are the better choice after all; a longer text may have made calls slower
-            self._usual, self._stretch = all_, self.STRETCH[0]
-            self._enter("all")
+    def _hear(self, slowness: float) -> None:
+        self._n_heard = min(self._n_heard + 1, self.MEMORY)
+        before = self._slowness[self.n_threads] if self._n_heard > 1 else slowness
+        self._slowness[self.n_threads] = before + (slowness - before) / self._n_heard
 
-    def _enter(self, phase: str, n_calls: int = 1) -> None:
-        self._phase, self._left, self._is_fresh = phase, n_calls, True
+    def _judge(self) -> None:
+        """End the trial when it says enough."""
+        tried, chosen = self._slowness[self.n_threads], self._slowness[self._chosen]
+        if self._n_heard < self.TRIAL and tried <= self.SUSPICION * chosen:
+            return
+        if self.GAIN * tried < chosen:
+            self._chosen, self._wait_s = self.n_threads, self.SOON_S
+        else:
+            self._wait_s = min(2 * self._wait_s, self.LATE_S[self._chosen != 1])
+        self._is_trial, self._since_s, self._n_heard = False, 0.0, self.MEMORY
+        self._level = self._slowness[self._all]
 
 
 class _Shared:

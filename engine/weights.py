@@ -20,7 +20,7 @@ from engine.config import DecoderConfig
 from engine.formats import Weight, format_for, weight_format
 from engine.kernels.layout import ROWS, blocks, groups
 
-LAYOUT_VERSION = 1  # changes with the meaning of any byte that formats/ write
+LAYOUT_VERSION = 2  # changes with the meaning of any byte that formats/ write
 _SLAB = 256 * ROWS  # rows that are dequantised at a time
 
 Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
@@ -145,6 +145,7 @@ def _entries(
             stop = min(start + _SLAB, tensor.shape[0])
             _check_finite(checkpoint, tensor.name, tensor.float32(start, stop))
             yield weight_format(format_name).pack(tensor, start, stop)
+            tensor.release()  # or the whole file would stay in memory beside the packed one
 
     for tensor_name, (n_out, n_in) in matrices.items():
         tensor = _tensor(checkpoint, tensor_name, (n_out, n_in))
@@ -169,7 +170,7 @@ def _format_of(tensor_name: str, tensor: RawTensor, wanted: str | None) -> str:
     if wanted is None:
         return format_for(tensor.kind)
     weight_format(wanted)
-    if wanted == "q4" and tensor_name in ("embedding", "head"):
+    if wanted in ("q4", "q4_0") and tensor_name in ("embedding", "head"):
         return "q8"  # 4 bits cost most where each row is a token
     return wanted
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engine.checkpoints import _kinds
+from engine.checkpoints import _kinds, _mapped
 from engine.config import DecoderConfig
 
 __all__ = ["CONTAINERS", "Checkpoint", "RawTensor", "open_checkpoint", "sha256_of"]
@@ -60,6 +60,10 @@ class RawTensor:
         except ValueError as error:
             raise ValueError(f"{self.source}: tensor {self.name!r} is {error}") from None
         return values.reshape(stop - start, *self.shape[1:])
+
+    def release(self) -> None:
+        """Give the memory of `data` back; it is mapped again where it is read again."""
+        _mapped.release(self.data)
 
 
 class Checkpoint(Protocol):

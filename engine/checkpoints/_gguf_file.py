@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from engine.checkpoints import RawTensor, _kinds
+from engine.checkpoints._mapped import map_file
 
 MAX_KEYS = MAX_TENSORS = 1 << 16  # a hundred times what the largest models have
 MAX_ITEMS = 1 << 24  # of an array of strings or arrays; the largest vocabularies have 2**18
@@ -149,10 +150,9 @@ class _TensorInfo:
 
 def read_gguf(path: Path) -> GGUFFile:
     """Map a little-endian GGUF file of version 2 or 3. ValueError when it breaks a rule."""
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            raise ValueError(f"{path}: an empty file; {AGAIN}")
-        cursor = _Cursor(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: an empty file; {AGAIN}")
+    cursor = _Cursor(path, map_file(path))
     n_tensors, n_keys = _read_counts(cursor)
     metadata = _read_metadata(cursor, n_keys)
     infos = [_read_tensor_info(cursor, i) for i in range(n_tensors)]

@@ -3,7 +3,6 @@ a JSON header, the data). The header is bounded and checked against the file's s
 
 from __future__ import annotations
 
-import mmap
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from engine.checkpoints import RawTensor
 from engine.checkpoints._json import parse_object
+from engine.checkpoints._mapped import map_file
 
 MAX_HEADER_BYTES = 16 << 20  # a hundred thousand tensors
 MAX_DIMS = 8
@@ -28,8 +28,7 @@ def read_safetensors(path: Path) -> dict[str, RawTensor]:
     size = path.stat().st_size
     if size < 8:
         raise ValueError(f"{path}: {size} bytes, a safetensors file has at least 8; {AGAIN}")
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = map_file(path)
     n_header = int.from_bytes(data[:8], "little")
     if n_header > min(MAX_HEADER_BYTES, size - 8):
         raise ValueError(

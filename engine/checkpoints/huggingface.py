@@ -165,7 +165,10 @@ class HuggingFaceCheckpoint:
 
     def _head_repeats_embedding(self) -> bool:
         head, embedding = self.tensor("head"), self.tensor("embedding")
-        return head.kind == embedding.kind and np.array_equal(head.data, embedding.data)
+        same = head.kind == embedding.kind and np.array_equal(head.data, embedding.data)
+        head.release()
+        embedding.release()
+        return same
 
     def fingerprint(self) -> str:
         return sha256_of(self.files)

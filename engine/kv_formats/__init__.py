@@ -1,6 +1,6 @@
 """Formats of the cache: how keys and values lie in it, and attention over them.
 
-A format is one file, found by its name. It offers
+A format is one file, found by its name, which does not begin with an underscore. It offers
     NUMBER       dtype of a number
     SCALED       1 when each key and each value has a float32 scale, else 0
     attend       compiled kernel, see ATTEND in engine/kernels/attention.py
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from engine.weights import Weights
 
-KV_FORMATS = frozenset(module.name for module in iter_modules(__path__))
+KV_FORMATS = frozenset(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))
 DEFAULT = "f16"
 
 

@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from engine.kernels import simd
-from engine.kernels.attention import (
-    ATTEND,
-    STORE,
-    View,
-    attend_segment,
-    key_address,
-    segment_layout,
-    value_address,
-)
+from engine.kernels.attention import ATTEND, STORE, View, attend_segment, segment_layout
 from engine.kernels.compiler import callback
+from engine.kv_formats import _floats
 
 NUMBER = np.dtype(np.float32)
 SCALED = 0
@@ -32,14 +25,9 @@ def attend(cache, width, queries, tokens, heads, positions, visible, path, n_pat
 
 @callback(STORE)
 def store_key(vector, cache, width, slot, head_dim):
-    layout = segment_layout(width, _BYTES, SCALED)
-    at = key_address(cache, layout, width, slot)
-    for i in range(head_dim):
-        simd.set_f32(at + layout.sixteen * i, simd.get_f32(vector + 4 * i))
+    _floats.store_key(simd.set_f32, _BYTES, vector, cache, width, slot, head_dim)
 
 
 @callback(STORE)
 def store_value(vector, cache, width, slot, head_dim):
-    at = value_address(cache, segment_layout(width, _BYTES, SCALED), slot)
-    for i in range(head_dim):
-        simd.set_f32(at + _BYTES * i, simd.get_f32(vector + 4 * i))
+    _floats.store_value(simd.set_f32, _BYTES, vector, cache, width, slot, head_dim)

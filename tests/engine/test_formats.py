@@ -112,7 +112,8 @@ def test_row_matches_dequantize(
         assert_allclose(out, values[index], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("q8", 127), ("q4", 15 / 2)])
+# q4_0 has no positive eighth step, so that its largest error is a whole one
+@pytest.mark.parametrize(("name", "steps"), [("q8", 127), ("q4", 15 / 2), ("q4_0", 8 / 2)])
 def test_quantize_error_is_at_most_about_half_a_step(
     rng: np.random.Generator, name: str, steps: float
 ) -> None:
@@ -158,12 +159,15 @@ def test_stored_blocks_are_taken_over_as_they_are(
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("F32", "f32"), ("F16", "f16"), ("BF16", "bf16"), ("Q4_1", "q4"), ("Q6_K", "q8")],
+    [
+        *(("F32", "f32"), ("F16", "f16"), ("BF16", "bf16"), ("Q8_0", "q8")),
+        *(("Q4_1", "q4"), ("Q4_0", "q4_0"), ("Q6_K", "q8")),
+    ],
 )
 def test_every_kind_has_a_format(kind: str, name: str) -> None:
     assert format_for(kind) == name
 
 
 def test_an_unknown_format_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown weight format 'q3'; .* q4, q8"):
+    with pytest.raises(ValueError, match=r"unknown weight format 'q3'; .* q4, q4_0, q8"):
         weight_format("q3")

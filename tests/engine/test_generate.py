@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import engine
-from engine.model import Model
-from tests.engine.decoders import small_config, small_decoder
+from tests.engine.decoders import small_model
 
 PROMPT = [5, 17, 3, 88, 42]
-
-
-def small_model(threads: int = 1, **changes: Any) -> Model:
-    """A model of random weights without a tokenizer."""
-    config = small_config()
-    fields: dict[str, Any] = {
-        "path": Path("small"),
-        "config": config,
-        "tokenizer": None,
-        "decoder": small_decoder(config, "q8", threads),
-        "fingerprint": "0" * 64,
-        "max_seq_len": config.max_seq_len,
-        "stop_ids": frozenset(),
-        "generation_defaults": {},
-    }
-    return Model(**(fields | changes))
 
 
 def params(**fields: Any) -> engine.SamplingParams:
@@ -70,7 +52,8 @@ def test_a_full_context_is_told_apart_from_max_tokens() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_same_seed_gives_the_same_tokens_on_any_number_of_threads(threads: int) -> None:
     expected = ids_of(engine.stream(small_model(), PROMPT, params(temperature=1.5, top_k=0)))
-    ours = ids_of(engine.stream(small_model(threads), PROMPT, params(temperature=1.5, top_k=0)))
+    model = small_model(threads=threads)
+    ours = ids_of(engine.stream(model, PROMPT, params(temperature=1.5, top_k=0)))
     assert ours == expected
 
 

@@ -15,7 +15,7 @@ from engine.config import Rope, RopeScaling
 from engine.lookup import SIZES, CallTimes
 from engine.model import Model
 from engine.tokenizer.detokenizer import Detokenizer
-from tests.engine.decoders import small_config, small_decoder
+from tests.engine.decoders import small_config, small_model
 
 GREEDY = engine.SamplingParams(temperature=0, max_tokens=60)
 COLD = engine.SamplingParams(temperature=0.2, top_k=8, seed=3, max_tokens=60)
@@ -38,20 +38,9 @@ class Eager(CallTimes):
         return 1.0
 
 
-def small_model(threads: int = 1, **changes: Any) -> Model:
-    """Random weights, no tokenizer, and drafts wherever possible."""
-    config = changes.pop("config", small_config())
-    fields: dict[str, Any] = {
-        "path": Path("small"),
-        "config": config,
-        "tokenizer": None,
-        "decoder": small_decoder(config, "q8", threads),
-        "fingerprint": "0" * 64,
-        "max_seq_len": config.max_seq_len,
-        "stop_ids": frozenset(),
-        "generation_defaults": {},
-    }
-    model = Model(**(fields | changes))
+def eager_model(**changes: Any) -> Model:
+    """small_model with drafts wherever possible."""
+    model = small_model(**changes)
     model.call_times = Eager()
     return model
 
@@ -85,7 +74,7 @@ def both(
 @pytest.mark.parametrize("name", PARAMS)
 def test_tokens_and_logprobs_are_those_of_plain_decoding(name: str) -> None:
     drafted = accepted = 0
-    model = small_model()
+    model = eager_model()
     for seed in range(12):
         generation, _ = both(model, repetitive(seed), PARAMS[name])
         drafted += generation.usage.drafted_tokens
@@ -95,13 +84,13 @@ def test_tokens_and_logprobs_are_those_of_plain_decoding(name: str) -> None:
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_they_are_the_same_on_several_threads(threads: int) -> None:
-    expected = [step.token_id for step in both(small_model(), repetitive(0), COLD)[1]]
-    _, steps = both(small_model(threads), repetitive(0), COLD)
+    expected = [step.token_id for step in both(eager_model(), repetitive(0), COLD)[1]]
+    _, steps = both(eager_model(threads=threads), repetitive(0), COLD)
     assert [step.token_id for step in steps] == expected
 
 
 def test_measured_times_decide_nothing_but_the_speed() -> None:
-    model = small_model()
+    model = eager_model()
     for seed in range(6):
         model.call_times = Eager()
         _, expected = both(model, repetitive(seed), COLD)
@@ -122,7 +111,7 @@ def looping_answer(model: Model) -> tuple[list[int], list[int]]:
 
 
 def test_usage_counts_calls_that_were_saved() -> None:
-    model = small_model()
+    model = eager_model()
     prompt, _ = looping_answer(model)
     calls = spied(model)
     generation = engine.stream(model, [*prompt, 5], GREEDY)
@@ -135,7 +124,7 @@ def test_usage_counts_calls_that_were_saved() -> None:
 
 
 def test_max_tokens_may_end_anywhere_in_a_draft() -> None:
-    model = small_model()
+    model = eager_model()
     prompt, answer = looping_answer(model)
     ends = spied_ends(model)
     for n in range(1, len(answer) + 1):
@@ -146,7 +135,7 @@ def test_max_tokens_may_end_anywhere_in_a_draft() -> None:
 
 
 def test_a_full_context_may_end_anywhere_in_a_draft() -> None:
-    model = small_model()
+    model = eager_model()
     prompt, answer = looping_answer(model)
     ends = spied_ends(model)
     for n in range(1, 50):
@@ -158,7 +147,7 @@ def test_a_full_context_may_end_anywhere_in_a_draft() -> None:
 
 
 def test_a_stop_id_may_come_anywhere_in_a_draft() -> None:
-    model = small_model()
+    model = eager_model()
     prompt, answer = looping_answer(model)
     for token_id in set(answer):
         model.stop_ids = frozenset({token_id})
@@ -176,7 +165,7 @@ class Numbers:
 
 
 def test_a_stop_string_may_be_completed_anywhere_in_a_draft() -> None:
-    model = small_model(tokenizer=Numbers())
+    model = eager_model(tokenizer=Numbers())
     prompt, answer = looping_answer(model)
     text = "".join(f"{token_id}," for token_id in answer)
     lengths = set()
@@ -191,7 +180,7 @@ def test_a_stop_string_may_be_completed_anywhere_in_a_draft() -> None:
 
 
 def test_cancel_between_drafted_tokens_ends_there() -> None:
-    model, cancel = small_model(), engine.Cancel()
+    model, cancel = eager_model(), engine.Cancel()
     prompt, answer = looping_answer(model)
     for n in range(1, len(answer)):
         cancel.clear()
@@ -206,7 +195,7 @@ def test_cancel_between_drafted_tokens_ends_there() -> None:
 
 
 def test_cancel_while_a_draft_is_verified_keeps_what_was_said() -> None:
-    model, cancel = small_model(), engine.Cancel()
+    model, cancel = eager_model(), engine.Cancel()
     prompt, answer = looping_answer(model)
     real, ends = model.decoder.extend, list[int]()
 
@@ -231,7 +220,7 @@ def test_cancel_while_a_draft_is_verified_keeps_what_was_said() -> None:
 
 
 def test_an_answer_that_is_dropped_in_a_draft_leaves_a_usable_model() -> None:
-    model = small_model()
+    model = eager_model()
     prompt, answer = looping_answer(model)
     for n in range(1, 40, 3):
         generation = engine.stream(model, prompt, GREEDY)
@@ -244,7 +233,7 @@ def test_an_answer_that_is_dropped_in_a_draft_leaves_a_usable_model() -> None:
 
 
 def test_an_answer_goes_on_from_the_cache_of_one_with_drafts() -> None:
-    model = small_model()
+    model = eager_model()
     prompt, answer = looping_answer(model)
     model.cache.truncate(0)
     list(engine.stream(model, prompt, GREEDY))
@@ -259,7 +248,7 @@ def test_an_answer_goes_on_from_the_cache_of_one_with_drafts() -> None:
 
 @pytest.mark.parametrize("params", [replace(GREEDY, lookup=False), replace(GREEDY, beams=2)])
 def test_there_are_no_drafts_without_lookup_or_with_beams(params: engine.SamplingParams) -> None:
-    model = small_model()
+    model = eager_model()
     prompt, _ = looping_answer(model)
     generation = engine.stream(model, prompt, params)
     list(generation)
@@ -268,7 +257,7 @@ def test_there_are_no_drafts_without_lookup_or_with_beams(params: engine.Samplin
 
 def test_a_dynamic_rope_has_no_drafts_since_its_angles_depend_on_each_calls_length() -> None:
     scaling = RopeScaling(kind="dynamic", factor=2.0, original_max_seq_len=32)
-    model = small_model(config=small_config(rope=Rope(scaling=scaling)))
+    model = eager_model(config=small_config(rope=Rope(scaling=scaling)))
     calls = spied(model)
     list(engine.stream(model, repetitive(0), GREEDY))
     assert {len(ids) for ids in calls[1:]} == {1}
@@ -276,7 +265,7 @@ def test_a_dynamic_rope_has_no_drafts_since_its_angles_depend_on_each_calls_leng
 
 def test_an_error_comes_after_the_same_token() -> None:
     """Rows behind the present one are not looked at."""
-    model = small_model()
+    model = eager_model()
     prompt, answer = looping_answer(model)
     real, first_bad = model.decoder.extend, 0
 

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="x86 names"),
 ]
 IDS = [5, 17, 2, 96, 41, 8, 8, 60, 33]
-FORMATS = ("q4", "q8", "f16")
+FORMATS = ("q4", "q4_0", "q8", "f16")
 
 _PRODUCTS = """
 import numpy as np
@@ -34,7 +34,7 @@ from engine.formats import weight_format
 from engine.kernels import cpu
 from tests.engine.test_formats import product
 rng = np.random.default_rng(0)
-for name in ("q4", "q8"):
+for name in ("q4", "q4_0", "q8"):
     packed = weight_format(name).quantize(rng.standard_normal((32, 64), np.float32))
     x = rng.standard_normal((5, 64), np.float32)
     expected = x @ weight_format(name).dequantize(packed).T

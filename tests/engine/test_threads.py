@@ -217,41 +217,94 @@ def test_a_kernel_that_cannot_be_called_leaves_the_team_usable() -> None:
     counting.team.close()
 
 
-def run(pace: Pace, n_calls: int, all_s: float, one_s: float) -> list[int]:
+def run(pace: Pace, n_calls: int, all_ms: float, one_ms: float, kind: str = "token") -> list[int]:
     """The number of threads of each call, on a machine where calls take these times."""
     chosen = []
     for _ in range(n_calls):
         chosen.append(pace.n_threads)
-        pace.record(one_s if pace.n_threads == 1 else all_s)
+        pace.record(kind, (one_ms if pace.n_threads == 1 else all_ms) / 1000)
     return chosen
 
 
-def test_all_threads_are_used_while_calls_take_what_they_usually_do() -> None:
-    pace = Pace(2)
-    assert set(run(pace, 1000, 3.0, 5.0)) == {2}
+def share_on_one(chosen: list[int]) -> float:
+    return chosen.count(1) / len(chosen)
+
+
+def test_all_threads_are_used_while_that_is_faster() -> None:
+    assert share_on_one(run(Pace(2), 5000, 3.0, 5.0)) < 0.003
+
+
+def test_a_first_prompt_is_read_on_all_threads() -> None:
+    """Its calls are long, and one on a single thread would be seen."""
+    assert set(run(Pace(2), 15, 80.0, 150.0, "chunk")) == {2}
+
+
+def test_calls_of_seconds_are_tried_as_seldom_as_others() -> None:
+    assert share_on_one(run(Pace(2), 400, 5000.0, 9500.0, "chunk")) < 0.06
 
 
 def test_one_thread_takes_over_when_the_others_are_held_up() -> None:
     pace = Pace(2)
     run(pace, 50, 3.0, 5.0)
-    busy = run(pace, 2000, 20.0, 5.0)
-    assert busy.count(2) < 0.04 * len(busy)
+    assert share_on_one(run(pace, 5000, 20.0, 5.0)) > 0.99
+
+
+def test_one_thread_takes_over_on_a_machine_that_was_busy_from_the_start() -> None:
+    assert share_on_one(run(Pace(2), 5000, 20.0, 5.0)) > 0.99
 
 
 def test_all_threads_come_back_when_the_machine_is_free_again() -> None:
     pace = Pace(2)
     run(pace, 50, 3.0, 5.0)
     run(pace, 2000, 20.0, 5.0)
-    assert set(run(pace, 600, 3.0, 5.0)[520:]) == {2}
+    assert share_on_one(run(pace, 600, 3.0, 5.0)[400:]) < 0.05
 
 
-def test_a_longer_text_is_not_taken_for_a_busy_machine_for_long() -> None:
-    pace = Pace(2)
-    chosen = []
+def test_calls_that_are_late_now_and_then_change_nothing() -> None:
+    pace, chosen = Pace(2), []
+    for _ in range(100):
+        chosen += run(pace, 50, 3.0, 5.0) + run(pace, 1, 10.0, 5.0)
+    assert share_on_one(chosen) < 0.01
+
+
+def test_one_thread_takes_over_where_each_is_late_now_and_then() -> None:
+    """Beside two busy programs one thread loses its core too, only not as often."""
+    pace, chosen = Pace(2), []
+    run(pace, 50, 3.0, 5.0)
     for i in range(3000):
-        chosen.append(pace.n_threads)
-        pace.record((5.0 if pace.n_threads == 1 else 3.0) * (1 + i / 1000))
-    assert chosen.count(1) < 0.02 * len(chosen)
+        chosen += run(pace, 1, 3.0 if i % 3 else 40.0, 5.0 if i % 5 else 12.0)
+    assert share_on_one(chosen[100:]) > 0.9
+
+
+def test_calls_of_many_kinds_are_compared_each_with_its_own() -> None:
+    """A batch takes longer than a token; that is no sign of a busy machine."""
+    pace = Pace(2)
+    times = {"token": (3.0, 5.0), "draft": (6.0, 11.0), "chunk": (100.0, 190.0)}
+    chosen = [n for _ in range(300) for kind in times for n in run(pace, 1, *times[kind], kind)]
+    assert share_on_one(chosen) < 0.03
+    busy = [
+        n
+        for _ in range(300)
+        for kind, (all_ms, one_ms) in times.items()
+        for n in run(pace, 1, 6 * all_ms, one_ms, kind)
+    ]
+    assert share_on_one(busy) > 0.9
+
+
+def test_a_kind_that_is_new_while_the_machine_is_busy_runs_on_one_thread() -> None:
+    pace = Pace(2)
+    run(pace, 50, 3.0, 5.0)
+    run(pace, 500, 20.0, 5.0)
+    assert run(pace, 1, 90.0, 30.0, "draft") == [1]
+    assert share_on_one(run(pace, 500, 20.0, 5.0)) > 0.98
+
+
+def test_a_longer_text_is_not_taken_for_a_busy_machine() -> None:
+    pace, chosen = Pace(2), []
+    for i in range(3000):
+        longer = 1 + i / 1000
+        chosen += run(pace, 1, 3.0 * longer, 5.0 * longer)
+    assert share_on_one(chosen) < 0.01
 
 
 def test_one_thread_has_no_choice() -> None:
