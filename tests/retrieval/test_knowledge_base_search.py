@@ -1,0 +1,83 @@
+"""A base from its documents to passages, with the default backend and the real search."""
+
+from __future__ import annotations
+
+import pytest
+
+from retrieval import fusion
+from retrieval.knowledge_base import KnowledgeBase
+from retrieval.search import MODES, Mode
+from retrieval.store import Store
+from tests.retrieval.documents import document
+from tests.retrieval.encoders import HashingEncoder
+
+
+def test_words_are_found_from_the_first_commit_on(base: KnowledgeBase) -> None:
+    base.add_documents(document(i) for i in range(5))
+    found = base.look_up("item9", k=1)
+    assert found.mode == "lexical" and "no encoder" in found.why
+    assert [p.uri for p in found.passages] == ["/library/1.txt"]
+
+
+def test_vectors_join_in_as_they_come(base: KnowledgeBase, encoder: HashingEncoder) -> None:
+    base.add_documents(document(i) for i in range(5))
+    base.use_encoder(encoder)
+    assert base.look_up("item9").mode == "lexical"
+    base.embed(encoder)
+    assert base.look_up("item9").mode == "hybrid"
+    without_index = base.look_up("how the apple came to be", mode="dense")
+    base.build()
+    with_index = base.look_up("how the apple came to be", mode="dense")
+    assert [p.chunk_ids for p in with_index.passages] == [
+        p.chunk_ids for p in without_index.passages
+    ]
+    assert with_index.why == ""
+
+
+def test_every_passage_is_a_piece_of_its_document(full: KnowledgeBase) -> None:
+    passages = full.search("how the river came to be", k=9)
+    assert passages
+    with Store.open(full.folder) as store:
+        for passage in passages:
+            (stored,) = store.documents([passage.document_id])
+            assert passage.text == stored.text[passage.start : passage.end]
+            assert (passage.uri, passage.title) == (stored.uri, stored.title)
+
+
+def test_a_reader_sees_each_change_on_its_next_search(
+    full: KnowledgeBase, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "THRESHOLD", 0.0)  # measured with a real encoder
+    reader = KnowledgeBase.open(full.folder, encoder)
+
+    def finds(word: str, mode: Mode = "hybrid") -> bool:
+        return any(f"{word} " in p.text for p in reader.search(word, 1, mode=mode, w=0))
+
+    assert finds("item9") and not finds("item900")
+    full.delete(["/library/1.txt"])
+    assert not finds("item9")
+    full.add_documents([document(100)])
+    assert finds("item900", "lexical")
+    full.embed(encoder)
+    assert finds("item900")
+    full.build()
+    assert finds("item900") and not finds("item9") and finds("item20")
+    reader.close()
+
+
+def test_an_encoder_that_is_no_longer_the_bases_is_not_used(
+    full: KnowledgeBase, encoder: HashingEncoder
+) -> None:
+    reader = KnowledgeBase.open(full.folder, encoder)
+    assert reader.look_up("item9").mode == "hybrid"
+    full.embed(HashingEncoder(16, "other"))
+    assert reader.look_up("item9").mode == "lexical"
+    assert full.look_up("item9").mode == "hybrid"
+    reader.close()
+
+
+def test_a_filter_holds_for_words_and_vectors(full: KnowledgeBase) -> None:
+    for mode in MODES:
+        found = full.search("how the river came to be", k=9, mode=mode, filter={"shelf": "1"})
+        assert found
+        assert {p.uri for p in found} <= {f"/library/{i}.txt" for i in (1, 4, 7)}
