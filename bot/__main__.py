@@ -1,6 +1,7 @@
 """The entry point of `sparsechat`: finds the verb, sets up logging, turns errors into one line.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 model not found, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage, 3 model or knowledge base not found, 4 no evidence where it
+is required, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def _overview() -> None:
     render.out("\n  sparsechat VERB --help   the verb's options; without VERB: chat")
     render.out("  sparsechat --version     which build this is")
     render.out("  -v, -vv                  log to stderr too\n")
-    render.out("exit codes: 0 done, 1 failed, 2 usage, 3 model not found, 130 interrupted")
+    render.out(
+        "exit codes: 0 done, 1 failed, 2 usage, 3 model or knowledge base not found, 4 no evidence "
+        "(ask --require-evidence), 130 interrupted"
+    )
 
 
 def _no_verb(word: str) -> str:
@@ -133,15 +137,23 @@ def _explain(error: Exception, log_path: Path | None) -> int:
     from bot.failures import explain, log_hint
 
     render.complain(explain(error, log_hint(log_path)))
-    return 3 if _is_missing_model(error) else 1
+    return 3 if _is_missing(error) else 1
 
 
-def _is_missing_model(error: Exception) -> bool:
+def _is_missing(error: Exception) -> bool:
+    """Whether a model, a knowledge base or an encoder is not there."""
     if not isinstance(error, FileNotFoundError):
         return False
     from data.models import ModelNotFoundError
 
-    return isinstance(error, ModelNotFoundError)
+    if isinstance(error, ModelNotFoundError):
+        return True
+    if "retrieval" not in sys.modules:
+        return False
+    from retrieval import KnowledgeBaseNotFoundError
+    from retrieval.encoder import EncoderMissingError
+
+    return isinstance(error, KnowledgeBaseNotFoundError | EncoderMissingError)
 
 
 def _forget_stdout() -> None:
@@ -150,8 +162,9 @@ def _forget_stdout() -> None:
 
 
 def _computes() -> bool:
-    """Whether there are kernels, or a thread that may be in one."""
-    return "numba" in sys.modules or any(t.name == "engine" for t in threading.enumerate())
+    """Whether there are kernels, or a thread that may be in one or be importing torch."""
+    busy = {"engine", "knowledge"}
+    return "numba" in sys.modules or any(t.name in busy for t in threading.enumerate())
 
 
 def _leave_at_once(code: int) -> None:

@@ -9,13 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bot import render
-from bot.chat import Turn
+from bot import citations, render
 from bot.interrupts import Interrupts
 from bot.loading import POLL_S
+from bot.turn import Turn
 from bot.worker import Worker
 
 if TYPE_CHECKING:
+    from bot.evidence import Evidence
     from engine import Cancel, Usage
 
 SHOW_PROGRESS_FROM = 512  # prompt tokens; shorter prompts are read before a status line is
@@ -114,6 +115,20 @@ def _say_restored(turn: Turn) -> None:
         render.note(
             f"{turn.n_restored:,} tokens were read back from the disk in {turn.restore_s:.2f} s"
         )
+
+
+def say_found(evidence: Evidence) -> None:
+    """The citations below an answer; then, where there is something to say, a line about them."""
+    for line in citations.lines(evidence.sources):
+        render.out(line)
+    if evidence.n_left_out:
+        render.note(f"no room for {evidence.n_left_out} more: /set evidence_tokens=… makes some")
+    if not evidence.sources:
+        return
+    if citations.is_ungrounded(evidence):
+        render.note("no passage has what the answer says: check it")
+    if evidence.why:
+        render.note(citations.shown(evidence))
 
 
 def ending(turn: Turn) -> str:

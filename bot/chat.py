@@ -1,74 +1,35 @@
-"""One conversation: what was said, and how the next answer is asked of the model.
-
-A Turn is one answer in the making. It touches the conversation once, when it has ended, so that an
-answer that fails or is refused leaves everything as it was.
-"""
+"""One conversation: what was said, and how the next answer is asked of the model."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bot.prompt import Budget, Exchange, View, build_prompt, messages_of
+from bot.citations import marked
+from bot.evidence import block_of, fitting
+from bot.prompt import (
+    Budget,
+    Exchange,
+    View,
+    build_prompt,
+    messages_of,
+    takes_evidence_alone,
+)
 from bot.settings import Settings
+from bot.turn import Turn
 
 if TYPE_CHECKING:
-    from engine import Cancel, Generation, Model, SamplingParams, Step, Usage
+    from bot.evidence import Evidence
+    from engine import Model, SamplingParams
     from engine.templates import ChatTemplate
     from engine.tokenizer import Tokenizer
 
 CUT_SHORT = ("length", "context", "cancelled")  # what /continue can go on from
-
-
-@dataclass
-class Turn:
-    """One answer; iterate `steps` to the end, after which `usage` and `text` are set."""
-
-    model: Model
-    ids: list[int]
-    params: SamplingParams
-    # (text, finish_reason) into the conversation; None leaves the conversation as it is
-    commit: Callable[[str, str], None] | None
-    stop: tuple[str, ...] = ()  # the user's; params.stop has the template's too
-    left_out: range = range(0)  # numbers of the turns that leave the model's view now
-    continues: bool = False  # the text goes on in the middle of one: its first space counts
-    n_restored: int = 0  # tokens of the prompt that a saved session's cache on disk had,
-    restore_s: float = 0.0  # and how long it took to read them back; usage knows neither
-    usage: Usage | None = None
-    text: str = ""
-
-    def steps(
-        self, cancel: Cancel, on_progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[Step]:
-        """Generate; on_progress(done_tokens, total_tokens) is called while the prompt is read."""
-        import engine
-
-        generation: Generation = engine.stream(
-            self.model,
-            self.ids,
-            self.params,
-            cancel=cancel,
-            on_progress=on_progress,
-            continues=self.continues,
-        )
-        yield from generation
-        self.usage, self.text = generation.usage, generation.text
-        if self.commit is not None:
-            self.commit(self.text, self.finish_reason)
-
-    @property
-    def finish_reason(self) -> str:
-        """As in engine.Step; "stop" too when the model began to write the next turn's marker."""
-        assert self.usage is not None and self.usage.finish_reason is not None
-        reason = self.usage.finish_reason
-        return "stop" if reason == "stop_string" and not self.stop else reason
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the answer is part of the conversation."""
-        return self.commit is not None
+TURN_TOKENS = 16  # what a template may write around the turn that holds the evidence
+# (answer, finish_reason, the evidence that the model was shown)
+Commit = Callable[[str, str, "Evidence | None"], None]
 
 
 class Chat:
@@ -91,36 +52,40 @@ class Chat:
         self.exchanges = list(exchanges)
         self._view = view or View()
 
-    def turn(self, text: str) -> Turn:
-        """Ask `text`. ValueError (nothing changes) when it does not fit into the context."""
+    def turn(self, text: str, evidence: Evidence | None = None) -> Turn:
+        """Ask `text`, to be answered from `evidence`, of which the best that there is room for is
+        shown to the model. ValueError (nothing changes) when `text` does not fit into the context.
+        """
 
-        def commit(answer: str, reason: str) -> None:
-            self.exchanges.append(Exchange(text, _opened(_whole(answer, reason)), reason))
+        def commit(answer: str, reason: str, shown: Evidence | None) -> None:
+            self.exchanges.append(_answered(text, _opened(_whole(answer, reason)), reason, shown))
 
-        return self._turn(self.exchanges, text, self.settings, commit)
+        asked = Exchange(text, evidence=evidence)
+        return self._turn([*self.exchanges, asked], self.settings, commit)
 
-    def retry(self, settings: Settings) -> Turn:
+    def retry(self, settings: Settings, evidence: Evidence | None = None) -> Turn:
         """Ask the last question again with `settings`, in place of its answer."""
-        last = self._last("retry")
+        last = self.last("retry")
 
-        def commit(answer: str, reason: str) -> None:
+        def commit(answer: str, reason: str, shown: Evidence | None) -> None:
             if answer or not last.answer:  # stopped before the first word: the old one stays
                 whole = _opened(_whole(answer, reason))
-                self.exchanges[-1] = Exchange(last.question, whole, reason)
+                self.exchanges[-1] = _answered(last.question, whole, reason, shown)
 
-        return self._turn(self.exchanges[:-1], last.question, settings, commit)
+        asked = Exchange(last.question, evidence=evidence)
+        return self._turn([*self.exchanges[:-1], asked], settings, commit)
 
     def resume(self) -> Turn:
-        """Go on with the last answer where it was cut."""
-        last = self._last("continue")
+        """Go on with the last answer where it was cut, from the same evidence."""
+        last = self.last("continue")
         if last.finish_reason not in CUT_SHORT:
             raise ValueError("the last answer was not cut short; /retry asks for another one")
 
-        def commit(answer: str, reason: str) -> None:
+        def commit(answer: str, reason: str, shown: Evidence | None) -> None:
             whole = _whole(last.answer + answer, reason)
-            self.exchanges[-1] = replace(last, answer=whole, finish_reason=reason)
+            self.exchanges[-1] = _answered(last.question, whole, reason, shown)
 
-        return self._turn(self.exchanges, None, self.settings, commit)
+        return self._turn(self.exchanges, self.settings, commit)
 
     def raw(self, text: str) -> Turn:
         """`text` as the prompt: no template, no history, and the conversation stays as it is."""
@@ -143,7 +108,9 @@ class Chat:
             self._view = View()
         return taken
 
-    def shown_prompt(self, question: str | None) -> tuple[str, int, Budget]:
+    def shown_prompt(
+        self, question: str | None, evidence: Evidence | None = None
+    ) -> tuple[str, int, Budget]:
         """What the model sees: as text with its special tokens, its length in tokens, the budget.
 
         With `question`, what asking it would send; with None, the conversation so far.
@@ -151,9 +118,14 @@ class Chat:
         model, tokenizer = self._ready(self.settings)
         system, exchanges, first = self.settings.system, self.exchanges, self.first_in_view
         budget = Budget(model.max_seq_len, self.settings.max_tokens)
+        block, joined = "", False
         if question is not None:
-            first = build_prompt(tokenizer, system, exchanges, question, budget, first).n_dropped
-        messages = messages_of(system, exchanges[first:], question)
+            exchanges = [*exchanges, Exchange(question, evidence=evidence)]
+            shown = self._shown(tokenizer, self.settings, exchanges[-1], budget)
+            block = block_of(shown.sources) if shown else ""
+            joined = bool(block) and not takes_evidence_alone(tokenizer)
+            first = build_prompt(tokenizer, system, exchanges, budget, first, block).n_dropped
+        messages = messages_of(system, exchanges[first:], block, joined)
         if not messages:
             raise ValueError("nothing was said yet; /raw_prompt TEXT shows what TEXT would become")
         is_asked = messages[-1]["role"] == "user"
@@ -164,7 +136,7 @@ class Chat:
     def ids_of(self, exchanges: list[Exchange]) -> list[int]:
         """Token ids that a prompt begins with when it goes on from `exchanges`, in today's view."""
         _, tokenizer = self._ready(self.settings)
-        messages = messages_of(self.settings.system, exchanges[self.first_in_view :], None)
+        messages = messages_of(self.settings.system, exchanges[self.first_in_view :])
         return tokenizer.encode_chat(messages, add_generation_prompt=False) if messages else []
 
     @property
@@ -177,28 +149,39 @@ class Chat:
         """Index of the oldest exchange that the last prompt showed the model."""
         return min(self._view.n_dropped, len(self.exchanges))
 
-    def _turn(
-        self,
-        exchanges: list[Exchange],
-        question: str | None,
-        settings: Settings,
-        commit: Callable[[str, str], None],
-    ) -> Turn:
+    def _turn(self, exchanges: list[Exchange], settings: Settings, commit: Commit) -> Turn:
+        """The last exchange is the one to be answered, or its answer to be continued."""
         model, tokenizer = self._ready(settings)
         budget = Budget(model.max_seq_len, settings.max_tokens)
         key = _key(model.fingerprint, settings.system, settings.template, budget)
         before = self._view.n_dropped if key == self._view.key else 0
-        system = settings.system
-        prompt = build_prompt(tokenizer, system, exchanges, question, budget, before)
+        shown = self._shown(tokenizer, settings, exchanges[-1], budget)
+        block = block_of(shown.sources) if shown else ""
+        prompt = build_prompt(tokenizer, settings.system, exchanges, budget, before, block)
 
         def finish(answer: str, reason: str) -> None:
             self._view = View(prompt.n_dropped, key)
-            commit(answer, reason)
+            commit(answer, reason, shown)
 
         left_out = range(before + 1, prompt.n_dropped + 1)
         params = sampling_params(settings, tokenizer.template.stop_strings)
-        continues = question is None and bool(exchanges[-1].answer)
-        return Turn(model, prompt.ids, params, finish, settings.stop, left_out, continues)
+        continues = bool(exchanges[-1].answer)
+        return Turn(
+            model, prompt.ids, params, finish, settings.stop, left_out, continues, evidence=shown
+        )
+
+    def _shown(
+        self, tokenizer: Tokenizer, settings: Settings, asked: Exchange, budget: Budget
+    ) -> Evidence | None:
+        """The evidence of `asked` that there is room for beside the question."""
+        evidence = asked.evidence
+        if evidence is None or not evidence.sources:
+            return evidence
+        alone = messages_of(settings.system, [asked])
+        left = budget.tokens - len(tokenizer.encode_chat(alone)) - TURN_TOKENS
+        room = min(settings.evidence_tokens, left)
+        sources = fitting(evidence.sources, lambda text: len(tokenizer.encode(text)), room)
+        return replace(evidence, sources=sources, n_left_out=len(evidence.sources) - len(sources))
 
     def _ready(self, settings: Settings) -> tuple[Model, Tokenizer]:
         """The model and its tokenizer, which renders with the template of `settings`."""
@@ -218,7 +201,8 @@ class Chat:
 
         return template_named(name)
 
-    def _last(self, verb: str) -> Exchange:
+    def last(self, verb: str) -> Exchange:
+        """The last exchange; ValueError when there is nothing to `verb`."""
         if not self.exchanges:
             raise ValueError(f"there is nothing to {verb}: no question was asked yet")
         return self.exchanges[-1]
@@ -242,6 +226,11 @@ def sampling_params(settings: Settings, stop: Sequence[str] = ()) -> SamplingPar
         lookup=settings.lookup,
         exact_prompt=settings.exact_prompt,
     )
+
+
+def _answered(question: str, answer: str, reason: str, evidence: Evidence | None) -> Exchange:
+    known = None if evidence is None else marked(evidence, question, answer)
+    return Exchange(question, answer, reason, known)
 
 
 def _key(*circumstances: object) -> str:

@@ -74,7 +74,8 @@ def stats(state: ShellState, argument: str) -> None:
         f"them cached, read in {sum(usage.prefill_s for usage in usages):.1f} s"
     )
     if state.chat.model is not None:
-        render.out(f"threads: {state.chat.model.threads}")
+        found = state.chat.model
+        render.out(f"threads: {found.threads}, instructions: {found.instructions}")
     if peak := _peak_memory():
         render.out(f"memory: {peak / 2**20:,.0f} MiB at most")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bot import render
 from bot.commands import command
+from bot.knowledge import OFF, open_base
 from bot.settings import Value, parse, rules, setting_name, show
 from bot.state import ShellState
 
@@ -67,8 +68,13 @@ def set_(state: ShellState, argument: str) -> None:
     if not argument:
         raise ValueError("/set takes NAME=VALUE; /hyperparameters shows the names and values")
     changes, unset = assignments(argument, _SETTABLE)
+    base = changes.get("kb", OFF)
+    if isinstance(base, str) and base != OFF:
+        open_base(base).close()  # its errors, before anything changes
     state.config.set_by_hand(changes, unset)
     state.apply_settings()
+    if "kb" in changes:
+        state.knowledge.begin()
     for name in [*changes, *sorted(unset)]:
         _show_one(state, name)
 

@@ -12,7 +12,7 @@ from bot.state import ShellState
 @command("say", usage="TEXT", example="/say /etc/hosts holds names")
 def say(state: ShellState, argument: str) -> None:
     """Ask TEXT, as a line without a slash does."""
-    state.answer(lambda: state.chat.turn(_needed(argument, "say")))
+    state.ask(_needed(argument, "say"))
 
 
 @command("raw_say", usage="TEXT", example="/raw_say Once upon a time")
@@ -30,10 +30,14 @@ def raw_say(state: ShellState, argument: str) -> None:
 def raw_prompt(state: ShellState, argument: str) -> None:
     """Show the conversation exactly as the model sees it; with TEXT, as it would if you asked that.
 
-    Turns that have left the model's view are not in it; special tokens stand written out.
+    Turns that have left the model's view are not in it; special tokens stand written out. With a
+    knowledge base in use, TEXT is looked up and its passages are part of what is shown.
     """
     state.need_model()
-    text, n_tokens, budget = state.chat.shown_prompt(argument or None)
+    chat, evidence = state.chat, None
+    if argument:
+        evidence = state.evidence(argument, chat.exchanges, chat.settings)
+    text, n_tokens, budget = chat.shown_prompt(argument or None, evidence)
     render.out(text)
     render.note(
         f"{n_tokens:,} tokens; {budget.tokens:,} fit before an answer of {budget.reserve:,}"
@@ -58,7 +62,7 @@ def retry(state: ShellState, argument: str) -> None:
     settings = state.config.settings({"seed": None} | changes)
     if settings.temperature == 0 or not settings.sample:
         render.note("temperature 0 gives the same answer again; /retry temperature=0.8 varies it")
-    state.answer(lambda: state.chat.retry(settings))
+    state.retry(settings)
 
 
 @command("continue")

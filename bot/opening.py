@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ def open_shell(config: Config, found: ResolvedModel, log_path: Path | None) -> i
     worker, interrupts = Worker(), Interrupts()
     loader = ModelLoader(worker)
     state = ShellState(config, Chat(settings), loader, interrupts)
+    state.knowledge.waits = not terminal.is_terminal(sys.stdin)
     edits = terminal.can_edit() and not settings.plain
     with interrupts, terminal.no_echo() if edits else nullcontext():
         loader.start(found, settings)
@@ -47,6 +49,7 @@ def open_shell(config: Config, found: ResolvedModel, log_path: Path | None) -> i
                 state.saved_kv.finish(interrupts)
             return code
         finally:
+            state.knowledge.close()
             worker.close(CLOSE_S)
 
 

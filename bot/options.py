@@ -39,6 +39,14 @@ def add_setting_flags(parser: argparse.ArgumentParser, leave_out: Iterable[str] 
     """One flag per setting; a flag that is not given leaves no attribute behind."""
     group = parser.add_argument_group("settings", "built-in values stand in parentheses")
     built_in = Settings()
+    group.add_argument(
+        "--retrieval",
+        dest="kb",
+        action="store_const",
+        const="wikipedia",
+        default=argparse.SUPPRESS,
+        help="answer from Wikipedia: --kb wikipedia",
+    )
     for name, rule in rules().items():
         if name in leave_out:
             continue
@@ -53,7 +61,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, leave_out: Iterable[str] 
         else:
             group.add_argument(
                 flag,
-                type=_checker(name),
+                type=setting_type(name),
                 action="append" if rule.kind == "texts" else "store",
                 default=argparse.SUPPRESS,
                 metavar={"int": "N", "float": "X"}.get(rule.kind, "TEXT"),
@@ -69,7 +77,9 @@ def given_settings(args: argparse.Namespace) -> dict[str, Value]:
     return found
 
 
-def _checker(name: str) -> Callable[[str], Value]:
+def setting_type(name: str) -> Callable[[str], Value]:
+    """What argparse calls to check a value of the setting `name`."""
+
     def check(text: str) -> Value:
         try:
             return parse(name, text)

@@ -1,4 +1,4 @@
-"""The one place where system prompt, history and question become token ids, under a budget.
+"""The one place where system prompt, history, evidence and question become token ids, on a budget.
 
 The budget is the context less the tokens reserved for the answer. When a conversation outgrows it,
 the oldest turns leave the model's view; the system prompt and the newest turns stay.
@@ -8,6 +8,10 @@ beginning of the prompt, so that nothing in the KV cache fits and the whole cont
 again, every turn. So turns are dropped until a quarter of the budget is free, and the first
 kept turn is remembered by the caller: a run of turns then extends the cached prompt, and one in
 many pays for reading again. The price is that for a while the model sees less than it could.
+
+Evidence stands as late as it can, right behind the question that it is for, and no later prompt has
+it. So everything up to and with the last question stays cached, and a next turn reads that answer
+again (some hundred tokens) rather than carry old passages along.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bot.evidence import Evidence
     from engine.tokenizer import Tokenizer
 
 Message = dict[str, str]
@@ -29,11 +34,14 @@ class Exchange:
 
     An answer without text (stopped before its first word) is kept for /retry and /continue, but
     no later prompt shows it: an empty answer would only teach the model to be silent.
+
+    evidence  what the answer was given to draw on; None when no knowledge base was in use
     """
 
     question: str
     answer: str = ""
     finish_reason: str = "stop"
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +81,62 @@ class PromptTooLongError(ValueError):
 
 
 def messages_of(
-    system: str | None, exchanges: Sequence[Exchange], question: str | None
+    system: str | None, exchanges: Sequence[Exchange], evidence: str = "", joined: bool = False
 ) -> list[Message]:
-    """The conversation as the template takes it.
+    """The conversation as the template takes it; the last exchange is the open one.
 
-    question None continues the last exchange: its answer comes last and stays open, unless it is
-    still empty; then the question comes last.
+    Its answer comes last and stays open, unless it is still empty; then the question comes last.
+
+    evidence  stands behind the last question, in a turn of its own or, `joined`, in the question's
     """
     messages: list[Message] = []
     if system is not None:
         messages.append({"role": "system", "content": system})
     for number, exchange in enumerate(exchanges, start=1):
-        is_open = question is None and number == len(exchanges)
+        is_open, question = number == len(exchanges), exchange.question
+        if is_open and evidence and joined:
+            question = f"{question}\n\n{evidence}"
         if exchange.answer or is_open:
-            messages.append({"role": "user", "content": exchange.question})
+            messages.append({"role": "user", "content": question})
+        if is_open and evidence and not joined:
+            messages.append({"role": "user", "content": evidence})
         if exchange.answer:
             messages.append({"role": "assistant", "content": exchange.answer})
-    if question is not None:
-        messages.append({"role": "user", "content": question})
     return messages
+
+
+def takes_evidence_alone(tokenizer: Tokenizer) -> bool:
+    """Whether the template takes two turns of the user in a row; some insist on taking turns."""
+    twice = [{"role": "user", "content": text} for text in ("question", "evidence")]
+    try:
+        tokenizer.render(twice, add_generation_prompt=True)
+    except ValueError:
+        return False
+    return True
 
 
 def build_prompt(
     tokenizer: Tokenizer,
     system: str | None,
     exchanges: Sequence[Exchange],
-    question: str | None,
     budget: Budget,
     n_dropped: int = 0,
+    evidence: str = "",
 ) -> Prompt:
-    """Token ids of the conversation with `question` (or, None, with its last answer left open).
+    """Token ids of the conversation, whose last exchange is to be answered or its answer continued.
 
     n_dropped  how many of the oldest turns earlier prompts left out; never fewer are left out.
-    PromptTooLongError when system prompt and question alone exceed the budget.
+    PromptTooLongError when system prompt, evidence and the last exchange alone exceed the budget.
     """
+    joined = bool(evidence) and not takes_evidence_alone(tokenizer)
 
     def encoded(first: int) -> list[int]:
-        messages = messages_of(system, exchanges[first:], question)
-        goes_on = question is None and messages[-1]["role"] == "assistant"
-        if goes_on:
+        messages = messages_of(system, exchanges[first:], evidence, joined)
+        if messages[-1]["role"] == "assistant":
             return tokenizer.encode_chat(messages, add_generation_prompt=False, continue_final=True)
         return tokenizer.encode_chat(messages, add_generation_prompt=True)
 
-    last = len(exchanges) - (1 if question is None else 0)  # the open exchange always stays
+    last = len(exchanges) - 1  # the open exchange always stays
     n_dropped = min(n_dropped, last)
     ids = encoded(n_dropped)
     if len(ids) <= budget.tokens:
@@ -124,7 +145,7 @@ def build_prompt(
         raise PromptTooLongError(_no_room(budget))
     alone = encoded(last)
     if len(alone) > budget.tokens:
-        what = "the question" if question is not None else "the turn to be continued"
+        what = "the turn to be continued" if exchanges[-1].answer else "the question"
         raise PromptTooLongError(_too_long(what, len(alone), budget))
     target = int(budget.tokens * KEPT_SHARE)
     first = _first_that_fits(encoded, n_dropped + 1, last, target)

@@ -17,7 +17,8 @@ from bot.terminal import is_dumb, is_terminal
 _PICTURES = (
     {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"}
     | {127: "\u2421"}
-    | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
+    # and what makes text read otherwise than it stands: overrides of the writing direction
+    | dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
 )
 _DIM, _NORMAL, _ERASE = "\x1b[2m", "\x1b[0m", "\r\x1b[K"
 _plain = False
@@ -32,6 +33,11 @@ def use_plain() -> None:
 def visible(text: str) -> str:
     """`text` with control characters made visible."""
     return text.replace("\r\n", "\n").translate(_PICTURES)
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 passage", "2,345 passages"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def out(text: str = "") -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bot import citations
 from bot.config import checked
 from bot.prompt import Exchange, View
 from bot.settings import Value
@@ -86,11 +87,7 @@ def save(name: str, session: Session) -> Path:
             for exchange in session.exchanges
             for message in (
                 {"role": "user", "content": exchange.question},
-                {
-                    "role": "assistant",
-                    "content": exchange.answer,
-                    "finish_reason": exchange.finish_reason,
-                },
+                _answer_record(exchange),
             )
         ],
     }
@@ -115,6 +112,17 @@ def load(name: str) -> Session:
         return _from_record(record)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no saved session: {_what(error)}") from None
+
+
+def _answer_record(exchange: Exchange) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "role": "assistant",
+        "content": exchange.answer,
+        "finish_reason": exchange.finish_reason,
+    }
+    if exchange.evidence is not None:
+        record["evidence"] = citations.to_record(exchange.evidence)
+    return record
 
 
 def _from_record(record: Any) -> Session:
@@ -147,8 +155,10 @@ def _exchanges(messages: Any) -> list[Exchange]:
         reason = answered.get("finish_reason", "stop")
         if reason not in _REASONS:
             raise ValueError(f"finish_reason {reason!r}")
+        found = answered.get("evidence")
+        evidence = None if found is None else citations.from_record(found)
         exchanges.append(
-            Exchange(_content(asked["content"]), _content(answered["content"]), reason)
+            Exchange(_content(asked["content"]), _content(answered["content"]), reason, evidence)
         )
     return exchanges
 

@@ -114,6 +114,19 @@ class Settings:
     max_seq_len: int | None = _set(
         None, Rule("int", "context length in tokens; not set = the model's", low=2, felt="load")
     )
+    kb: str | None = _set(
+        None, Rule("text", "knowledge base to answer from; off = none", felt="set")
+    )
+    k: int = _set(3, Rule("int", "passages to answer from", low=1, high=20))
+    w: int = _set(5, Rule("int", "neighbours that a passage takes in, each side", low=0, high=50))
+    w_th: float = _set(0.5, Rule("float", "how alike a neighbour must be (cosine)", low=-1, high=1))
+    search_mode: Literal["hybrid", "dense", "lexical"] = _set(
+        "hybrid", Rule("text", "how to search", choices=lambda: ("hybrid", "dense", "lexical"))
+    )
+    evidence_tokens: int = _set(
+        512, Rule("int", "room for passages in the prompt, in tokens", low=50, high=100_000)
+    )
+    require_evidence: bool = _set(False, Rule("bool", "answer from passages or not at all"))
     saved_kv_mb: int = _set(
         2000,
         Rule("int", "disk for what saved sessions need not compute again, in MB; 0 = none", low=0),

@@ -41,6 +41,8 @@ class Shell:
         loading = self._state.loader.loading
         if loading is not None:
             loading.future.add_done_callback(self._loading_ended)
+        self._state.knowledge.on_news = lambda: self._reader.interject(self._tell_news)
+        self._begin_knowledge()
         while True:
             self._settle()
             try:
@@ -79,16 +81,29 @@ class Shell:
             word, argument = parts
             commands.find(word).run(self._state, argument)
         elif line.strip():
-            text = commands.text_of(line)
-            self._state.answer(lambda: self._state.chat.turn(text))
+            self._state.ask(commands.text_of(line))
 
     def _loading_ended(self, future: Future[LoadedModel]) -> None:
         """On the worker thread: a failure is told at once, a success when it matters."""
         if future.exception() is not None:
             self._reader.interject(self._settle)
 
+    def _begin_knowledge(self) -> None:
+        """Get the knowledge base ready behind the first prompt."""
+        try:
+            self._state.knowledge.begin()
+        except Exception as error:
+            if not self._reader.is_interactive:
+                raise
+            render.complain(explain(error, self._log_hint))
+
+    def _tell_news(self) -> None:
+        for line in self._state.knowledge.news():
+            render.note(line)
+
     def _settle(self) -> None:
-        """Take over a model that has arrived, or say why it did not."""
+        """Take over a model that has arrived, or say why it did not; tell what else is new."""
+        self._tell_news()
         try:
             self._state.settle()
         except Exception as error:

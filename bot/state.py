@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bot import render, sessions, terminal
-from bot.answering import ending, show_turn, stats
-from bot.chat import Chat, Turn
+from bot import citations, render, sessions, terminal
+from bot.answering import ending, say_found, show_turn, stats
+from bot.chat import Chat
 from bot.config import Config
+from bot.followup import search_query
 from bot.interrupts import Interrupts
+from bot.knowledge import Knowledge, wanted_base
 from bot.loading import LoadedModel, ModelLoader, checkpoint_settings
+from bot.prompt import Exchange
 from bot.saved_kv import SavedKV
+from bot.settings import Settings
+from bot.turn import Turn
 
 if TYPE_CHECKING:
+    from bot.evidence import Evidence
     from engine import Usage
 
 
 @dataclass
 class ShellState:
-    """The conversation, the settings and the model, and how they are kept in step."""
+    """The conversation, the settings, the model and the knowledge, and how they keep in step."""
 
     config: Config
     chat: Chat
@@ -32,9 +38,12 @@ class ShellState:
     shows_stats: bool = True
     usages: list[Usage] = field(default_factory=list)
     saved_kv: SavedKV = field(init=False)
+    knowledge: Knowledge = field(init=False)
 
     def __post_init__(self) -> None:
         self.saved_kv = SavedKV(self.loader.worker)
+        self.knowledge = Knowledge(self.interrupts)
+        self.knowledge.use(wanted_base(self.chat.settings))
 
     @property
     def has_no_model(self) -> bool:
@@ -49,6 +58,7 @@ class ShellState:
     def apply_settings(self) -> None:
         """Let the next turn see what /set and friends changed."""
         self.chat.settings = self.config.settings()
+        self.knowledge.use(wanted_base(self.chat.settings))
         model, threads = self.chat.model, self.chat.settings.threads
         if model is not None:  # after what the worker has to do with it now
             self.loader.worker.submit(lambda: model.set_threads(threads))
@@ -71,18 +81,52 @@ class ShellState:
             self._adopt(loaded)
         return loaded
 
-    def answer(self, make_turn: Callable[[], Turn]) -> None:
-        """Run one turn and show it, with what there is to say about it."""
+    def ask(self, question: str) -> None:
+        """Look for evidence, ask, and show the answer with its sources."""
+        settings, history = self.chat.settings, self.chat.exchanges
+        evidence = self.evidence(question, history, settings)
+        if self._may_answer(evidence, settings):
+            holds = settings.require_evidence
+            self.answer(lambda: self.chat.turn(question, evidence), holds)
+
+    def retry(self, settings: Settings) -> None:
+        """Ask the last question again, looking for evidence again: what to search may differ."""
+        question, history = self.chat.last("retry").question, self.chat.exchanges[:-1]
+        evidence = self.evidence(question, history, settings)
+        if self._may_answer(evidence, settings):
+            self.answer(lambda: self.chat.retry(settings, evidence), settings.require_evidence)
+
+    def evidence(
+        self, question: str, history: Sequence[Exchange], settings: Settings
+    ) -> Evidence | None:
+        """What the knowledge base in use has for a question after `history`; None without one."""
+        if self.knowledge.name is None:
+            return None
+        return self.knowledge.evidence(search_query(question, history), settings)
+
+    def answer(self, make_turn: Callable[[], Turn], holds: bool = False) -> None:
+        """Run one turn and show it, with what there is to say about it.
+
+        holds  show the answer only when it is whole and draws on its evidence; otherwise take it
+               back
+        """
         self.need_model()
-        writer = render.AnswerWriter(self.chat.settings.stream)
-        turn = show_turn(
-            self.loader.worker, lambda: self._restored(make_turn()), self.interrupts, writer
-        )
+        writer = None if holds else render.AnswerWriter(self.chat.settings.stream)
+        before = list(self.chat.exchanges)
+        with self.knowledge.resting():
+            turn = show_turn(
+                self.loader.worker, lambda: self._restored(make_turn()), self.interrupts, writer
+            )
         assert turn.usage is not None
+        is_shown = not holds or self._show_held(turn)
+        if not is_shown:
+            self.chat.exchanges[:] = before
+        elif turn.is_kept and turn.text and (known := self.chat.exchanges[-1].evidence):
+            say_found(known)
         self.usages.append(turn.usage)
         if self.saved_kv.is_worth_keeping(turn.usage.prompt_tokens - turn.usage.cached_tokens):
             self.keep_kv()
-        if line := ending(turn):
+        if is_shown and (line := ending(turn)):
             render.note(line + _way_out(turn))
         if self.shows_stats:
             render.note(stats(turn.usage))
@@ -111,6 +155,36 @@ class ShellState:
             turn.restore_s = time.perf_counter() - started
         return turn
 
+    def _may_answer(self, evidence: Evidence | None, settings: Settings) -> bool:
+        """False, after one line, when an answer would stand on nothing and that is not allowed."""
+        if evidence is None:
+            if settings.require_evidence:
+                raise ValueError(
+                    "require_evidence is on and no knowledge base is in use; /kb NAME uses one, "
+                    "/set require_evidence=off answers without"
+                )
+            return True
+        if evidence.sources or not (evidence.query or settings.require_evidence):
+            return True
+        end = "not answered: require_evidence is on" if settings.require_evidence else "answered"
+        without = "" if settings.require_evidence else " without it"
+        render.note(f"nothing found in {evidence.base}{_because(evidence)}; {end}{without}")
+        return not settings.require_evidence
+
+    def _show_held(self, turn: Turn) -> bool:
+        """Show an answer that was kept back, if it draws on its evidence."""
+        known = self.chat.exchanges[-1].evidence
+        if known is not None and citations.is_ungrounded(known):
+            render.note(
+                "the answer drew on none of the passages, so it is not shown: require_evidence is "
+                "on (/why shows them)"
+            )
+            return False
+        writer = render.AnswerWriter(streaming=False)
+        writer.write(turn.text)
+        writer.close()
+        return True
+
     def _adopt(self, loaded: LoadedModel) -> None:
         self.chat.use_model(loaded.model)
         self.config.layers["checkpoint"] = checkpoint_settings(loaded.model)
@@ -122,3 +196,8 @@ def _way_out(turn: Turn) -> str:
     if turn.finish_reason == "stop_string" or not turn.is_kept:
         return ""
     return "; /continue goes on" if turn.text else "; /retry asks again"
+
+
+def _because(evidence: Evidence) -> str:
+    """Why a search was less than it could be, for a line that says that it found nothing."""
+    return f" ({evidence.mode}: {evidence.why})" if evidence.why else ""

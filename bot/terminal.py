@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
+
+_usual: list[list[Any]] = []  # what no_echo found
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -53,10 +55,29 @@ def no_echo() -> Iterator[None]:
     quiet[0] &= ~termios.ICRNL
     quiet[3] &= ~(termios.ECHO | termios.ICANON)
     termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+    _usual.append(before)
     try:
         yield
     finally:
+        _usual.pop()
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+@contextmanager
+def lent() -> Iterator[None]:
+    """Inside the block another program has the terminal, as it was before no_echo."""
+    if not _usual:
+        yield
+        return
+    import termios
+
+    descriptor = sys.stdin.fileno()
+    quiet = termios.tcgetattr(descriptor)
+    termios.tcsetattr(descriptor, termios.TCSANOW, _usual[-1])
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
 
 
 def well_formed(text: str) -> str:

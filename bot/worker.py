@@ -19,10 +19,10 @@ Result = TypeVar("Result")
 class Worker:
     """Runs what is submitted, one after the other, on a daemon thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "engine") -> None:
         self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
         self._tasks = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:

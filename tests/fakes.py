@@ -153,6 +153,7 @@ class FakeModel:
     n_weights: int = 1234
     n_bytes: int = 1234
     threads: int = 2
+    instructions: str = "avx2"
     config: FakeConfig = field(default_factory=FakeConfig)
     prompts: list[list[int]] = field(default_factory=list)
     params: list[FakeParams] = field(default_factory=list)
@@ -354,3 +355,171 @@ class FakeEngine:
 def replies(*texts: str | Reply) -> deque[Reply]:
     """Texts as replies."""
     return deque(Reply(t) if isinstance(t, str) else t for t in texts)
+
+
+def passage(text: str, title: str = "", **more: Any) -> Any:
+    """A retrieval Passage around `text`."""
+    from retrieval.passages import Passage
+
+    known: dict[str, Any] = {
+        "chunk_id": 1,
+        "document_id": 1,
+        "title": title or "Zurich",
+        "uri": "/docs/zurich.txt",
+        "url": "",
+        "page": None,
+        "line": 3,
+        "headings": (),
+        "start": 10,
+        "end": 10 + len(text),
+        "text": text,
+        "score": 0.9,
+        "chunk_ids": (1,),
+        "dense": 0.8,
+        "lexical": 7.5,
+        "dense_rank": 1,
+        "lexical_rank": 2,
+        "hit_start": 10,
+        "hit_end": 10 + len(text),
+    }
+    return Passage(**known | more)
+
+
+class FakeEncoder:
+    """retrieval.encoder.Encoder, of which only the name counts."""
+
+    encoder_id, dimension = "fake-1", 2
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        raise AssertionError("the fake base does not encode")
+
+
+@dataclass
+class FakeBase:
+    """What a FakeKnowledgeBase holds.
+
+    passages   by a word; a query finds those whose word it has
+    encoder    name of its encoder; n_embedded of n_chunks have vectors
+    busy       whether another process writes
+    """
+
+    passages: dict[str, list[Any]] = field(default_factory=dict)
+    encoder: str | None = "minilm"
+    n_chunks: int = 4
+    n_embedded: int = 4
+    busy: bool = False
+    queries: list[tuple[Any, ...]] = field(default_factory=list)
+    added: list[Any] = field(default_factory=list)
+
+
+class FakeKnowledgeBase:
+    """retrieval.KnowledgeBase over FakeBases; `bases` are those on the disk."""
+
+    bases: dict[str, FakeBase]
+
+    def __init__(self, name: str) -> None:
+        self.name, self.folder = name, Path(name)
+        self._kept = self.bases[name]
+        self._encoder: Any = None
+        self.is_closed = False
+
+    @classmethod
+    def open(cls, name: str | Path, encoder: Any = None) -> FakeKnowledgeBase:
+        from retrieval import KnowledgeBaseNotFoundError
+
+        if str(name) not in cls.bases:
+            raise KnowledgeBaseNotFoundError(f"there is no knowledge base {name!r}")
+        return cls(str(name))
+
+    @classmethod
+    def names(cls) -> list[str]:
+        return sorted(cls.bases)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def use_encoder(self, encoder: Any) -> None:
+        assert not self.is_closed
+        self._encoder = encoder
+
+    def show(self) -> Any:
+        from retrieval.reports import Info
+
+        kept, is_built = self._kept, self._kept.n_embedded > 0
+        return Info(
+            name=self.name,
+            folder=self.folder,
+            created="2026-11-22T20:00:00+00:00",
+            n_documents=2,
+            n_chunks=kept.n_chunks,
+            n_embedded=kept.n_embedded,
+            commit=1,
+            encoder=kept.encoder,
+            encoder_id="fake-1" if is_built else None,
+            dimension=2 if is_built else None,
+            chunker="sentences-1",
+            n_sentences=3,
+            backend="faiss",
+            generation=1 if is_built else None,
+            n_indexed=kept.n_embedded,
+            kind="Flat" if is_built else None,
+            why="few vectors" if is_built else None,
+            n_bytes=1000,
+            n_index_bytes=100,
+            sources=(("/docs", 2),),
+        )
+
+    def look_up(
+        self, query: str, k: int = 3, w: int = 5, w_th: float = 0.5, mode: str = "hybrid",
+        filter: Any = None,
+    ) -> Any:  # fmt: skip
+        from retrieval.search import Search
+
+        assert not self.is_closed
+        self._kept.queries.append((query, k, w, w_th, mode, filter))
+        found = [p for word, them in self._kept.passages.items() if word in query for p in them]
+        is_less = mode != "lexical" and (self._encoder is None or not self._kept.n_embedded)
+        return Search(
+            passages=tuple(found[:k]),
+            query=query,
+            mode="lexical" if is_less else mode,
+            why="there is no encoder" if is_less else "",
+            threshold=0.5,
+            candidates=tuple(found[k:]),
+            timings={"lexical": 0.002, "dense": 0.001},
+        )
+
+    def embed(self, encoder: Any, on_progress: Any = None, cancel: Any = None) -> int:
+        from retrieval import BusyError
+
+        if self._kept.busy:
+            raise BusyError("another process writes")
+        new = self._kept.n_chunks - self._kept.n_embedded
+        while self._kept.n_embedded < self._kept.n_chunks and not (cancel and cancel.is_set()):
+            self._kept.n_embedded += 1
+            if on_progress:
+                on_progress(self._kept.n_embedded, self._kept.n_chunks, "embedding")
+        return new
+
+    def build(self, on_progress: Any = None, cancel: Any = None) -> int:
+        return 1
+
+
+@dataclass
+class FakeLibrary:
+    """What `retrieval` is replaced with; `encoder` may be an exception, or block when called."""
+
+    bases: dict[str, FakeBase] = field(default_factory=dict)
+    encoder: Callable[[str], Any] = lambda name: FakeEncoder()
+
+    def install_in(self, set_item: Callable[[dict[str, Any], str, Any], None]) -> None:
+        import retrieval
+        import retrieval.encoder
+        from retrieval.bases import KnowledgeBaseNotFoundError
+        from retrieval.writer_lock import BusyError
+
+        for error in (KnowledgeBaseNotFoundError, BusyError):
+            set_item(vars(retrieval), error.__name__, error)
+        shelf = type("Shelf", (FakeKnowledgeBase,), {"bases": self.bases})
+        set_item(vars(retrieval), "KnowledgeBase", shelf)
+        set_item(vars(retrieval.encoder), "load_encoder", lambda name: self.encoder(name))

@@ -26,13 +26,16 @@ def run(args: argparse.Namespace) -> int:
     for line in mistyped_variables(os.environ):
         render.err(f"warning: {line}")
 
+    from bot.knowledge import wanted_base
     from bot.loading import find_model
+    from bot.offering import ensure_base
 
-    found = find_model(settings.model)
+    found, base = find_model(settings.model), wanted_base(settings)
+    if base is not None:
+        ensure_base(base)
     if terminal.is_terminal(sys.stdin):
-        render.out(
-            f"sparsechat {version()} · {found.name} · /help lists the commands, Ctrl-D leaves"
-        )
+        using = f"{found.name} · {base}" if base else found.name
+        render.out(f"sparsechat {version()} · {using} · /help lists the commands, Ctrl-D leaves")
     from bot.opening import open_shell
 
     return open_shell(config, found, args.log_path)

@@ -27,7 +27,7 @@ from bot.reader import Reader, TerminalReader
 from bot.shell import Shell
 from bot.state import ShellState
 from bot.worker import Worker
-from tests.fakes import FakeCancel, FakeEngine, FakeModel, Reply, replies
+from tests.fakes import FakeCancel, FakeEngine, FakeLibrary, FakeModel, Reply, replies
 
 
 @pytest.fixture(autouse=True)
@@ -92,12 +92,16 @@ class Talk:
         self.clock: Callable[[], float] = lambda: 0.0
         self.flags: dict[str, Any] = {"seed": 7}
         self.engine = FakeEngine({})
+        self.library = FakeLibrary()
+        self.waits = False  # whether a search waits for the encoder
 
     def __call__(self, keys: str, *texts: str | Reply, model: FakeModel | None = None) -> Session:
         model = model or FakeModel()
         model.replies.extend(replies(*texts))
         self.engine.models.setdefault("tiny", model)
         self.engine.install_in(self._set_item)
+        if self.library.bases:
+            self.library.install_in(self._set_item)
         shown = io.StringIO()
         self._set_attribute(sys, "stdout", shown)
         self._set_attribute(sys, "stderr", shown)
@@ -105,6 +109,7 @@ class Talk:
         config = read_config({"model": "tiny", **self.flags})
         state = ShellState(config, Chat(config.settings()), ModelLoader(worker), interrupts)
         state.shows_stats = False
+        state.knowledge.waits = self.waits
         with create_pipe_input() as pipe, interrupts:
             # a pipe holds 64 kB: the rest is written while the shell reads
             typed = (keys + "\x04").encode("utf-8", "surrogateescape")
@@ -116,6 +121,7 @@ class Talk:
             state.loader.start(find_model("tiny"), config.settings())
             code = Shell(state, EchoReader(editor), "details in LOG", self.clock).run()
             typist.join()
+        state.knowledge.close()
         assert worker.close(5.0)
         return Session(code, shown.getvalue(), state, model)
 

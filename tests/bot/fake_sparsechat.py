@@ -7,6 +7,7 @@ functions of this file; each returns the models by name, or None for the real en
 from __future__ import annotations
 
 import operator
+import os
 import runpy
 import select
 import sys
@@ -16,7 +17,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.fakes import FakeCancel, FakeEngine, FakeModel, Reply, replies
+from tests.fakes import (
+    FakeBase,
+    FakeCancel,
+    FakeEncoder,
+    FakeEngine,
+    FakeLibrary,
+    FakeModel,
+    Reply,
+    passage,
+    replies,
+)
 
 WAIT_S = 60  # longer than any test waits
 
@@ -92,6 +103,20 @@ def speaks_in_escapes() -> FakeEngine:
 
 def never_stops() -> FakeEngine:
     return FakeEngine({"tiny": FakeModel(replies("blah\n" * 100_000), max_seq_len=10**7)})
+
+
+def knows() -> FakeEngine:
+    """Answers from the base docs, whose encoder comes when the file FAKE_ENCODER is there."""
+    text = str(Path(__file__).with_name("fake_sparsechat.py"))
+    docs = FakeBase({"Zurich": [passage("Zurich lies on a lake.", uri=text)]}, n_embedded=0)
+
+    def load(name: str) -> FakeEncoder:
+        while not os.path.exists(os.environ.get("FAKE_ENCODER", "")):
+            time.sleep(0.05)
+        return FakeEncoder()
+
+    FakeLibrary({"docs": docs}, load).install_in(operator.setitem)
+    return FakeEngine({"tiny": FakeModel(replies("On a lake."))})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from bot.__main__ import main
 from tests.bot.conftest import press_ctrl_c
-from tests.fakes import FakeEngine, FakeModel, Reply, replies
+from tests.fakes import FakeBase, FakeEngine, FakeLibrary, FakeModel, Reply, passage, replies
 
 
 class Asked:
@@ -159,3 +159,120 @@ def test_a_model_without_a_tokenizer_is_one_line(asked: Asked) -> None:
         "sparsechat: tiny.gguf has no tokenizer, so it gives numbers and no text; "
         "choose another model\n"
     )
+
+
+ZURICH = passage("Zurich lies on a lake in Switzerland.")
+
+
+@pytest.fixture
+def docs(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> FakeBase:
+    """The base docs, which knows Zurich."""
+    base = FakeBase({"Zurich": [ZURICH]})
+    FakeLibrary({"docs": base}).install_in(monkeypatch.setitem)
+    return base
+
+
+def test_a_grounded_answer_brings_its_citations(asked: Asked, docs: FakeBase) -> None:
+    code, out, err = asked("Where is Zurich?", "--kb", "docs", reply="On a lake.")
+    assert (code, err) == (0, "")
+    assert out == "On a lake.\n[1] Zurich · /docs/zurich.txt:3 · score 0.90 · used\n"
+    assert "user\nUse this:\nZurich lies on a lake" in asked.model.prompt_text()
+
+
+def test_a_grounded_answer_as_json_has_passages_with_spans_scores_and_mode(
+    asked: Asked, docs: FakeBase
+) -> None:
+    words = ("Where is Zurich?", "--kb", "docs", "--json", "--k", "1")
+    code, out, err = asked(*words, reply="On a lake.")
+    assert (code, err) == (0, "")
+    retrieval = json.loads(out)["retrieval"]
+    assert (retrieval["base"], retrieval["mode"], retrieval["query"]) == (
+        "docs", "hybrid", "Where is Zurich?",
+    )  # fmt: skip
+    (found,) = retrieval["passages"]
+    assert found["text"] == ZURICH.text
+    assert (found["start"], found["end"], found["score"]) == (10, 10 + len(ZURICH.text), 0.9)
+    assert (found["dense"], found["lexical"], found["used"]) == (0.8, 7.5, True)
+    assert docs.queries == [("Where is Zurich?", 1, 5, 0.5, "hybrid", None)]
+
+
+def test_retrieval_means_wikipedia(asked: Asked, docs: FakeBase) -> None:
+    code, out, err = asked("Where is Zurich?", "--retrieval")
+    assert (code, out) == (3, "")
+    assert err == (
+        "sparsechat: there is no knowledge base wikipedia yet; `sparsechat kb create wikipedia` "
+        "makes it\n"
+    )
+    assert asked.model.prompts == []
+
+
+def test_an_unknown_base_exits_3(asked: Asked, docs: FakeBase) -> None:
+    code, out, err = asked("Where is Zurich?", "--kb", "dox")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+
+
+def test_nothing_found_is_said_and_answered_without(asked: Asked, docs: FakeBase) -> None:
+    code, out, err = asked("Where is Basel?", "--kb", "docs", reply="On the Rhine.")
+    assert (code, out) == (0, "On the Rhine.\n")
+    assert err == "[nothing found in docs; answered without it]\n"
+    assert "Use this" not in asked.model.prompt_text()
+
+
+def test_require_evidence_exits_4_without_any(asked: Asked, docs: FakeBase) -> None:
+    words = ("Where is Basel?", "--kb", "docs", "--require-evidence")
+    code, out, err = asked(*words, reply="On the Rhine.")
+    assert (code, out) == (4, "")
+    assert err == "[nothing found in docs; not answered]\n"
+    assert asked.model.prompts == []
+    code, out, _ = asked(*words, "--json")
+    assert code == 4
+    assert json.loads(out)["answer"] is None and json.loads(out)["reason"] == "no_evidence"
+
+
+def test_require_evidence_exits_4_for_an_answer_out_of_the_blue(
+    asked: Asked, docs: FakeBase
+) -> None:
+    words = ("Where is Zurich?", "--kb", "docs", "--require-evidence")
+    code, out, err = asked(*words, reply="In Australia.")
+    assert (code, out) == (4, "")
+    assert err == "[the answer drew on none of the passages, so it is not shown]\n"
+
+
+def test_require_evidence_shows_an_answer_that_has_some(asked: Asked, docs: FakeBase) -> None:
+    words = ("Where is Zurich?", "--kb", "docs", "--require-evidence")
+    code, out, _ = asked(*words, reply="On a lake.")
+    assert (code, out.splitlines()[0]) == (0, "On a lake.")
+
+
+@pytest.mark.parametrize(
+    "words", [["--require-evidence"], ["--raw", "--kb", "docs"], ["--raw", "--require-evidence"]]
+)
+def test_evidence_where_there_can_be_none_is_a_usage_error(
+    asked: Asked, docs: FakeBase, words: list[str]
+) -> None:
+    code, out, err = asked("hi", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_without_the_encoder_words_are_searched_and_that_is_said(
+    asked: Asked, docs: FakeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retrieval.encoder import EncoderMissingError
+
+    def missing(name: str) -> object:
+        raise EncoderMissingError("the encoder minilm is not installed")
+
+    library = FakeLibrary({"docs": docs}, missing)
+    library.install_in(monkeypatch.setitem)
+    code, out, err = asked("Where is Zurich?", "--kb", "docs", reply="On a lake.")
+    assert code == 0 and "[1] Zurich" in out
+    assert err == (
+        "[docs is searched by words alone: the encoder minilm is not installed]\n"
+        "[1 passage from docs, lexical only: the encoder minilm is not installed]\n"
+    )
+
+
+def test_one_question_makes_no_vectors(asked: Asked, docs: FakeBase) -> None:
+    docs.n_embedded = 0
+    asked("Where is Zurich?", "--kb", "docs")
+    assert docs.n_embedded == 0

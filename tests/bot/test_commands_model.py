@@ -45,7 +45,7 @@ def test_stats_of_the_last_answer_and_of_all(talk: Talk) -> None:
     assert session.lines[8] == (
         "all 2 answers: 6 tokens in 0.6 s; prompts 76 tokens, 27 of them cached, read in 0.5 s"
     )
-    assert session.lines[9] == "threads: 2"
+    assert session.lines[9] == "threads: 2, instructions: avx2"
     assert re.fullmatch(r"memory: [\d,]+ MiB at most", session.lines[10])
     assert session.lines[12] == "stats after each answer: off"
     assert session.lines[14] == "sparsechat: /stats takes on, off or nothing, got 'maybe'"

@@ -83,7 +83,7 @@ def test_what_only_a_new_model_feels_says_so(talk: Talk) -> None:
 def test_threads_change_under_a_running_model(talk: Talk) -> None:
     session = talk("Hi\r/set threads=1\rHo\r/stats\r", "Hi.", "Ho.")
     assert session.lines[3] == "threads = 1 (/set)"
-    assert "threads: 1" in session.lines
+    assert "threads: 1, instructions: avx2" in session.lines
     assert len(talk.engine.loads) == 1
 
 
@@ -98,7 +98,7 @@ def test_threads_that_are_set_while_the_model_loads_hold_for_it(talk: Talk) -> N
     talk.engine.loading = until_it_is_set
     session = talk("/set threads=1\rHi\r/stats\r", "Hi.")
     assert [load["threads"] for load in talk.engine.loads] == [None]
-    assert "threads: 1" in session.lines
+    assert "threads: 1, instructions: avx2" in session.lines
 
 
 def test_threads_that_are_not_set_show_how_many_that_is(

@@ -40,7 +40,9 @@ def python(code: str, *words: str) -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["chat", "--help"], ["ask", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["chat", "--help"], ["ask", "--help"], ["kb", "--help"], ["kb", "list"]]
+)
 def test_help_imports_nothing_heavy(home: Path, words: list[str]) -> None:
     code = (
         "import sys, bot.__main__ as m\n"
@@ -141,8 +143,8 @@ def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
             "sparsechat ask: --raw sends the text as it is, so --system and --template do nothing; "
             "see sparsechat ask --help",
         ),
-        (["chat", "--retrieval"], None),
-        (["chat", "--kb", "wiki"], None),
+        (["chat", "--retrival"], None),
+        (["chat", "--k", "0"], None),
         (["ask", "--temp", "1", "hi"], None),  # no abbreviations
     ],
 )

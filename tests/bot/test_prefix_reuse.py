@@ -13,6 +13,7 @@ import pytest
 
 import engine
 from bot.chat import Chat, Turn
+from bot.evidence import Evidence, Source
 from bot.settings import Settings
 from engine.model import Model
 from tests.engine.decoders import save_talker
@@ -156,3 +157,24 @@ def test_turns_that_leave_the_view_cost_one_reading_in_many_turns(folder: Path, 
         costs.append(computed(turn) if not turn.left_out else None)
     assert 2 <= costs.count(None) <= 6
     assert {cost for cost in costs[1:] if cost is not None} == {new_with("00 What?")}
+
+
+def test_evidence_is_read_once_and_costs_a_next_turn_the_last_one_alone(
+    chat: Chat, ask: Ask
+) -> None:
+    found = [evidence(f"The {place} is a place with {n} trams." * 3) for n, place in
+             enumerate(("lake", "city", "hill"), start=7)]  # fmt: skip
+    first = ask(chat.turn("Where is Zurich?", found[0]))
+    assert computed(first) == len(first.ids)
+    for question, new in (("And Bern?", found[1]), ("Why?", found[2])):
+        before, last = chat.ids_of(chat.exchanges[:-1]), chat.exchanges[-1]
+        turn = ask(chat.turn(question, new))
+        # what is cached reaches to the end of the last question
+        assert turn.usage is not None
+        assert turn.usage.cached_tokens >= len(before) + len(last.question)
+    assert computed(ask(chat.retry(chat.settings, found[2]))) == 1
+    assert computed(ask(chat.resume())) == 1
+
+
+def evidence(text: str) -> Evidence:
+    return Evidence("docs", "q", "hybrid", sources=(Source(1, "T", "/t", text, 0.9),))

@@ -261,3 +261,46 @@ def test_a_home_that_cannot_be_written_costs_one_warning_line(
     child.expect("Hi there.")
     child.send(CTRL_D)
     assert ended(child) == 0
+
+
+def test_a_conversation_with_a_base_whose_vectors_come_meanwhile(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = tmp_path / "editor.sh"
+    editor.write_text('#!/bin/sh\necho "opened $*"\nread line\necho "read $line"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    monkeypatch.setenv("FAKE_ENCODER", str(tmp_path / "encoder"))
+    child = start("knows", "--kb", "docs")
+    child.expect(PROMPT)
+    child.send("Where is Zurich?")
+    child.expect(r"Zurich\?")
+    (tmp_path / "encoder").touch()
+    child.expect(r"\[the vectors of docs are ready: hybrid search from now on\]")
+    child.send("\r")
+    child.expect("On a lake.\r\n.*fake_sparsechat.py:3 · score 0.90 · used")
+    child.expect(PROMPT)
+    child.send("/open 1\r")
+    child.expect("Zurich lies on a lake.")
+    child.expect(r"opened .*fake_sparsechat.py")
+    child.send("a line\r")  # Enter is a line's end again while the editor has the terminal
+    child.expect("read a line")
+    child.expect(PROMPT)
+    child.send("/kb off\r")
+    child.expect("the model alone")
+    child.expect(PROMPT)
+    child.send(CTRL_D)
+    assert ended(child) == 0
+
+
+def test_leaving_does_not_wait_for_an_encoder_that_is_loading(start: Start) -> None:
+    child = start("knows", "--kb", "docs")
+    child.expect(PROMPT)
+    child.send(CTRL_D)
+    assert ended(child) == 0
+
+
+def test_a_base_that_is_not_there_ends_before_the_shell(start: Start) -> None:
+    child = start("knows", "--kb", "dox")
+    child.expect("there is no knowledge base 'dox'")
+    assert ended(child) == 3
