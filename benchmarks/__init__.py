@@ -9,6 +9,9 @@ resume       a saved conversation against reading it again
 startup      from the command to the prompt and to the first token; idle CPU
 disturbed    cancelling, and busy cores
 quality      logits against float32's and llama.cpp's
+retrieval    what is found for questions whose answers are known, in each mode
+answers      right answers with passages against without
+questions    which questions those two ask, and where they come from
 targets      what was aimed at, against what results/ says; measures nothing
 all          everything above, saved: `python -m benchmarks.all --save`, about 25 minutes
 

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -108,9 +108,12 @@ def memory() -> dict[str, int] | None:
     return {name: int(named[key].split()[0]) << 10 for name, key in keys.items()}
 
 
-def describe(bandwidths: Iterable[Bandwidth] = ()) -> dict[str, Any]:
+def describe(
+    bandwidths: Iterable[Bandwidth] = (), variables: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The machine as one JSON object.
 
+    variables  environment variables of our processes, for the instructions that they use
     read       the median of `bandwidths` for each size and number of threads, and their range
     read_gb_s  the one of the size that was measured first (the model's) on the most threads
     """
@@ -125,6 +128,7 @@ def describe(bandwidths: Iterable[Bandwidth] = ()) -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": cores(),
         "cpu_features": _features(),
+        "instructions": _instructions(variables or {}),
         "l3_mb": round(l3_bytes() / 2**20, 1) if _l3_file() else None,
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -171,9 +175,10 @@ def commit() -> str | None:
     return f"{head}-dirty" if changed else head
 
 
-def _output(command: list[str]) -> str:
+def _output(command: list[str], variables: Mapping[str, str] | None = None) -> str:
+    env = {**os.environ, **(variables or {})}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -187,6 +192,12 @@ def _features() -> list[str]:
              "dotprod", "i8mm")  # fmt: skip
     found = binding.get_host_cpu_features()
     return [name for name in names if found.get(name)]
+
+
+def _instructions(variables: Mapping[str, str]) -> str | None:
+    """The set that our weight kernels are compiled for; asked in a process with these variables."""
+    code = "from engine.kernels.cpu import instructions; print(instructions())"
+    return _output([sys.executable, "-c", code], {**variables, "PYTHONPATH": str(ROOT)}) or None
 
 
 def _l3_file() -> Path | None:

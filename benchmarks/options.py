@@ -57,7 +57,7 @@ class Options:
             "avx2_only": self.avx2,
             "kv_cache": self.kv_cache,
         }
-        about = machine.describe(bandwidths) | {"run": run}
+        about = machine.describe(bandwidths, self.variables()) | {"run": run}
         if self.peer:
             about["peer"] = peers.about(self.peer)
         return about
@@ -70,13 +70,11 @@ class Options:
         home = peers.bench_dir() / "home"
         if not self.avx2:
             return {"SPARSECHAT_HOME": str(home)}
-        # Numba must be told both: a named CPU alone keeps none of the host's own features
-        features = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
-                    "bmi", "bmi2", "lzcnt", "movbe", "cx16")  # fmt: skip
         return {
             "SPARSECHAT_HOME": str(home.with_name("home-avx2")),
             "NUMBA_CPU_NAME": "haswell",
-            "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in features),
+            # the name alone would keep this machine's features; with none, the name's own count
+            "NUMBA_CPU_FEATURES": "",
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from benchmarks import machine
 from benchmarks.bandwidth import Bandwidth
 from benchmarks.machine import Clocks, Load
+from engine.kernels.cpu import INSTRUCTIONS
 
 STAT = "cpu  1000 10 200 5000 30 4 6 70 999 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
 
@@ -73,6 +75,13 @@ def test_description_is_json_and_names_the_versions() -> None:
     assert about["read_gb_s"] is None
     assert about["cpu"] and about["cores"] >= 1
     assert {"python", "numba", "numpy"} <= about.keys()
+    assert about["instructions"] in INSTRUCTIONS
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="x86 names")
+def test_instructions_are_those_of_the_measured_process() -> None:
+    variables = {"NUMBA_CPU_NAME": "nocona", "NUMBA_CPU_FEATURES": ""}
+    assert machine.describe(variables=variables)["instructions"] == "sse2"
 
 
 def test_commit_marks_files_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,7 @@ def test_avx2_limits_our_processes_too(monkeypatch: pytest.MonkeyPatch, model: s
     monkeypatch.setattr(options.platform, "machine", lambda: "AMD64")
     limited = parse(monkeypatch, "--model", model, "--avx2").variables()
     assert limited["NUMBA_CPU_NAME"] == "haswell"
-    assert "+avx2" in limited["NUMBA_CPU_FEATURES"]
-    assert "avx512" not in limited["NUMBA_CPU_FEATURES"]
+    assert limited["NUMBA_CPU_FEATURES"] == ""  # or the name would change nothing
     free = parse(monkeypatch, "--model", model).variables()
     assert free.keys() == {"SPARSECHAT_HOME"}
     assert free["SPARSECHAT_HOME"] != limited["SPARSECHAT_HOME"]  # no kernels of the other kind
