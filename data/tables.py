@@ -91,7 +91,8 @@ def _parquet(path: Path, start: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise DocumentError(
-            f"{path}: parquet files need the package pyarrow; python -m pip install pyarrow"
+            f"{path}: parquet files need the package pyarrow; "
+            "python -m pip install 'sparsechat[wikipedia]' installs it"
         ) from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:

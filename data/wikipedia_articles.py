@@ -131,7 +131,7 @@ def _texts(batch: Sequence[Page], limits: Limits) -> list[Any]:
         if error.kind == "lacking":
             raise DumpError(
                 f"dumps of Wikipedia need the package {error}; "
-                "python -m pip install 'sparsechat[retrieval]' installs it"
+                "python -m pip install 'sparsechat[wikipedia]' installs it"
             ) from error
         if len(batch) > 1:  # one of them is to blame
             return [text for page in batch for text in _texts([page], limits)]

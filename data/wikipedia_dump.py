@@ -114,7 +114,7 @@ def _elements(text: _Text, path: Path) -> Iterator[Any]:
     except ModuleNotFoundError as error:
         raise DumpError(
             "dumps of Wikipedia need the package mwxml; "
-            "python -m pip install 'sparsechat[retrieval]' installs it"
+            "python -m pip install 'sparsechat[wikipedia]' installs it"
         ) from error
     root = ElementIterator.from_file(text)
     if root.tag != "mediawiki":
