@@ -44,7 +44,7 @@ class Weights:
     coverage: float = 0.0
     title: float = 0.0
     bm25: float = 0.0
-    # of the sum; of the best cosine (of the best coverage without vectors); of log(1 + words asked); and the constant
+    # of the sum; of the best cosine or BM25; of log(1 + words asked); and the constant
     scale: float = 1.0
     best: float = 0.0
     n_terms: float = 0.0
@@ -85,11 +85,9 @@ class Features:
     coverage: Column
     title: Column
     bm25: Column
+    best_cosine: float
+    best_bm25: float
     n_terms: int
-
-    def best(self, weights: Weights) -> float:
-        """How good the best candidate is, on a scale that does not grow with the collection."""
-        return float((self.cosine if weights.cosine else self.coverage).max())
 
 
 def scores(query: str, found: Candidates, weights: Weights) -> Column:
@@ -135,6 +133,8 @@ def features(query: str, found: Candidates) -> Features:
         coverage=_coverage(asked, [f"{chunk.title} {chunk.text}" for chunk in found.chunks]),
         title=np.array([named[title] for title in titles], np.float64),
         bm25=bm25 / best_bm25 if best_bm25 > 0 else bm25,
+        best_cosine=float(cosine.max()),
+        best_bm25=best_bm25,
         n_terms=len(asked),
     )
 
