@@ -45,8 +45,8 @@ MOST = 400  # questions of a group and split
 MIN_ANSWER = 4  # letters of an answer that is looked for in all leads
 N_TOP = 3
 RANK_K = 60
-TITLE_SHARE = 0.5  # of the fitted weight, see retrieval/fusion.py
-THRESHOLDS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+TITLE_SHARE = 1 / 3  # of the fitted weight, see retrieval/fusion.py
+THRESHOLDS = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 Floats = NDArray[np.float64]
 Score = Callable[["Case"], Floats]
 
@@ -161,9 +161,10 @@ def calibrated(weights: Weights, by_group: dict[str, list[Case]]) -> Weights:
         listed = by_group[f"{group} tune"]
         for case in listed:
             sums = fusion.total(case.known, weights)
-            best = case.known.best_cosine if weights.cosine else case.known.best_bm25
             for i in np.argsort(-sums, kind="stable")[:N_TOP]:
-                rows.append([sums[i], best, math.log1p(case.known.n_terms), 1.0])
+                rows.append(
+                    [sums[i], case.known.best(weights), math.log1p(case.known.n_terms), 1.0]
+                )
                 is_right.append(bool(case.is_right[i]))
                 shares.append(share / len(listed))
     x, y, w = np.array(rows), np.where(is_right, 1.0, -1.0), np.array(shares)
@@ -249,38 +250,49 @@ def show_thresholds(by_group: dict[str, list[Case]], weights: Weights) -> list[d
     return record
 
 
+def ways_of(mode: Mode, columns: Sequence[str], title: float, weights: Weights) -> dict[str, Score]:
+    """What is compared; `title` is the fitted weight of the title. A single leg has one order."""
+    if len(columns) == 1:
+        return {"the leg": by_weights(weights)}
+    legs = {"vectors": by_leg("dense_rank"), "words": by_leg("lexical_rank")}
+    if mode == "hybrid":
+        legs |= {"ranks": by_ranks(1), "ranks, vectors x2": by_ranks(2)}
+    else:
+        del legs["vectors"]
+    return legs | {
+        "weights": by_weights(weights),
+        "weights, title as fitted": by_weights(replace(weights, title=title)),
+        "weights, no title": by_weights(replace(weights, title=0)),
+    }
+
+
 def main() -> None:
     """Fit, and show what it does."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fusion", description=(__doc__ or "").splitlines()[0]
     )
     parser.parse_args()
-    encoder = load_encoder()
-    asked = groups()
+    encoder, asked = load_encoder(), groups()
     record: dict[str, Any] = {"name": "fusion", "questions": {n: len(a) for n, a in asked.items()}}
     settings: list[tuple[str, Mode, tuple[str, ...]]] = [
         ("HYBRID", "hybrid", ("cosine", "coverage", "title")),
         ("WORDS", "lexical", ("bm25", "coverage", "title")),
-        ("DENSE", "dense", ("cosine",)),
         ("LEXICAL", "lexical", ("bm25",)),
+        ("DENSE", "dense", ("cosine",)),
     ]
+    by_mode = {mode: cases(mode, asked, encoder) for mode in ("hybrid", "lexical", "dense")}
     for name, mode, columns in settings:
-        by_group = cases(mode, asked, encoder)
-        weights = fitted(by_group["named tune"] + by_group["answers tune"], columns)
-        weights = calibrated(replace(weights, title=TITLE_SHARE * weights.title), by_group)
+        by_group = by_mode[mode]
+        fit = fitted(by_group["named tune"] + by_group["answers tune"], columns)
+        weights = calibrated(replace(fit, title=TITLE_SHARE * fit.title), by_group)
         print(f"\n{name} = {weights}")
-        ways = {"vectors": by_leg("dense_rank"), "words": by_leg("lexical_rank"),
-                "ranks": by_ranks(1), "ranks, vectors x2": by_ranks(2)}  # fmt: skip
-        ways |= {
-            "weights": by_weights(weights),
-            "weights, no title": by_weights(replace(weights, title=0)),
-        }
+        ways = ways_of(mode, columns, fit.title, weights)
         shown = {
-            g: show_ranking(f"{name}, {g}", by_group[f"{g} test"], ways)
-            for g in ("named", "answers")
+            group: show_ranking(f"{name}, {group}", by_group[f"{group} test"], ways)
+            for group in ("named", "answers")
         }
-        record[name] = {"weights": asdict(weights), **shown,
-                        "thresholds": show_thresholds(by_group, weights)}  # fmt: skip
+        thresholds = show_thresholds(by_group, weights)
+        record[name] = {"weights": asdict(weights), **shown, "thresholds": thresholds}
     print(json.dumps(record))
 
 

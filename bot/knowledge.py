@@ -164,10 +164,11 @@ class Knowledge:
 
 
 def open_base(name: str) -> KnowledgeBase:
-    """The base `name`; KnowledgeBaseNotFoundError with the nearest names and the way out."""
+    """The base `name`; KnowledgeBaseNotFoundError with the nearest names and the way out. Its
+    encoder is loaded by whoever needs it: that takes seconds."""
     from retrieval import KnowledgeBase
 
-    return KnowledgeBase.open(name)
+    return KnowledgeBase.open(name, loads_encoder=False)
 
 
 @contextmanager

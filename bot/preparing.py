@@ -112,7 +112,7 @@ class Preparation:
         had_none = info.n_embedded == 0
         if info.n_embedded >= info.n_chunks and info.generation is not None:
             return
-        writer = KnowledgeBase.open(self._base.folder)
+        writer = KnowledgeBase.open(self._base.folder, loads_encoder=False)
         try:
             writer.embed(InPieces(encoder, self._rest), self._progress, self._cancel)
             if not self._cancel.is_set():

@@ -130,6 +130,27 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+class OwnEncoder:
+    """The encoder that a base names, loaded when a search first wants it and then kept."""
+
+    def __init__(self) -> None:
+        self._loading = threading.Lock()
+        self._name: str | None = None
+        self._encoder: Encoder | None = None
+        self._problem = ""
+
+    def of(self, name: str | None) -> tuple[Encoder | None, str]:
+        """The encoder `name`, or None and why it cannot be used; tried once."""
+        with self._loading:
+            if name is not None and name != self._name:
+                self._name, self._encoder, self._problem = name, None, ""
+                try:
+                    self._encoder = load_encoder(name)
+                except (OSError, ValueError) as error:
+                    self._problem = str(error)
+            return self._encoder, self._problem
+
+
 class EncoderInBackground:
     """Loads an encoder in a thread, so that the shell's prompt is there at once."""
 

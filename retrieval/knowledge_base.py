@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from .bases import KnowledgeBaseNotFoundError
 from .changes import remove_documents
 from .damage import DamagedError
 from .embedding import EncoderMismatchError
+from .encoder import OwnEncoder
 from .ingest import Cancel, Ingest, OnProgress
 from .reader import Reader
 from .reports import Info, Problem, Report
@@ -54,6 +56,7 @@ class KnowledgeBase:
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, folder.name
         self._encoder: Encoder | None = None
+        self._own: OwnEncoder | None = None
         self._reader = Reader(folder)
 
     @classmethod
@@ -71,10 +74,21 @@ class KnowledgeBase:
         return cls.open(folder)
 
     @classmethod
-    def open(cls, name_or_path: str | Path, encoder: Encoder | None = None) -> KnowledgeBase:
-        """A base that is there: KnowledgeBaseNotFoundError names the nearest ones. Lexical search
-        only, until `use_encoder`."""
+    def open(
+        cls,
+        name_or_path: str | Path,
+        encoder: Encoder | None = None,
+        *,
+        loads_encoder: bool = True,
+    ) -> KnowledgeBase:
+        """A base that is there: KnowledgeBaseNotFoundError names the nearest ones.
+
+        encoder        of its vectors
+        loads_encoder  without one, the first search that wants vectors loads the base's own, which
+                       takes seconds; False: words are searched alone, until `use_encoder`
+        """
         base = cls(bases.existing(name_or_path))
+        base._own = OwnEncoder() if loads_encoder else None
         with suppress(DamagedError):  # said at the first use; `verify` has to work
             base._reader.store()
         if encoder is not None:
@@ -278,10 +292,15 @@ class KnowledgeBase:
         from . import search
 
         with self._reader.view() as (store, generation):
-            encoder = self._encoder if embedding.is_same(store.settings(), self._encoder) else None
-            return search.look_up(
+            settings, encoder, problem = store.settings(), self._encoder, ""
+            if encoder is None and self._own and settings.encoder_id and mode != "lexical":
+                encoder, problem = self._own.of(settings.encoder)
+            if not embedding.is_same(settings, encoder):
+                encoder = None
+            found = search.look_up(
                 store, generation, encoder, query, k=k, w=w, w_th=w_th, mode=mode, filter=filter
             )
+        return replace(found, why=problem) if problem else found
 
     @contextmanager
     def _writing(self) -> Iterator[Store]:

@@ -87,10 +87,11 @@ def look_up(
     _check(k, w, mode)
     clock = Clock()
     legs = Legs(store, index, encoder, mode)
-    least = fusion.THRESHOLD if threshold is None else threshold
     with clock("filter"):
         allowed = None if filter is None else store.allowed(filter)
     found = legs.candidates(query, max(DEPTH, 2 * k), allowed, clock)
+    usual = fusion.WORDS_THRESHOLD if legs.weights is fusion.WORDS else fusion.THRESHOLD
+    least = usual if threshold is None else threshold
     with clock("fusion"):
         hits = _hits(found, query, legs.weights)
     if reranker is not None and hits:
@@ -145,7 +146,8 @@ class Legs:
                 try:
                     dense = self._dense(vector, depth, allowed)
                 except IndexUnavailableError as error:
-                    self.used, self.why, vector = "lexical", str(error), None
+                    self.used, self.why, self.weights = "lexical", str(error), fusion.WORDS
+                    vector = None
         if has_words and self.used != "dense" and (match := lexical.match(query)):
             with clock("lexical"):
                 words = self._store.lexical(match, depth, allowed)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from .encoder import OnProgress, Vectors
 # of 256 to 4,096 the fastest: activations of one layer of MiniLM (512 x 1,536 x 4 bytes) stay in
 # a core's own cache
 TOKENS_PER_BATCH = 512
+# texts are padded to a multiple of it
+STEP = 8
 # tokenized, sorted and encoded together: bounds memory
 TEXTS_AT_ONCE = 4096
 
@@ -45,6 +48,7 @@ class SentenceEncoder:
         self.n_threads = n_threads or _cores()
         self._tokenizing = threading.Lock()  # fast tokenizers panic when two threads set truncation
         self._is_plain = _is_plain(self._model)
+        self._max_length = self._model.max_seq_length or 0  # of which there may be none
         self.dimension = int(self.encode(["dimension"]).shape[1])
         logger.info("loaded the encoder {} from {}", encoder_id, folder)
 
@@ -126,7 +130,8 @@ class SentenceEncoder:
 
     def _forward(self, ids: TokenIds) -> Vectors:
         tokenizer = self._model.tokenizer
-        shape = len(ids), max(map(len, ids))
+        longest = max(map(len, ids))
+        shape = len(ids), max(longest, min(padded_length(longest), self._max_length))
         padded = np.full(shape, tokenizer.pad_token_id or 0, np.int64)
         mask = np.zeros(shape, np.int64)
         for row, tokens in enumerate(ids):
@@ -144,14 +149,21 @@ class SentenceEncoder:
 def batches_of(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
     """Indices of texts in batches: longest first, each padded batch within `budget` tokens.
 
-    A text longer than the budget is a batch of its own.
+    Texts of a batch are padded to the same length. A text longer than the budget is a batch of its
+    own.
     """
     order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
-    start = 0
-    while start < len(order):
-        n = max(1, budget // max(1, lengths[order[start]]))
-        yield order[start : start + n]
-        start += n
+    for length, alike in groupby(order, key=lambda i: padded_length(lengths[i])):
+        indices = list(alike)
+        n = max(1, budget // max(1, length))
+        for start in range(0, len(indices), n):
+            yield indices[start : start + n]
+
+
+def padded_length(length: int) -> int:
+    """How many tokens a text of `length` is padded to. It depends on the text alone, not on its
+    company: so its vector has the same bits in whichever batch, or process, it is encoded."""
+    return -(-length // STEP) * STEP
 
 
 def _counted(on_progress: OnProgress | None, before: int, total: int) -> OnProgress:

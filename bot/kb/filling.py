@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bot import render
 from bot.kb import output
 from bot.kb.progress import Progress
-from bot.kb.vectors import encoder_problem, lacks_vectors, make_vectors
+from bot.kb.vectors import check_backend, choose_backend, encoder_problem, lacks_vectors, make_vectors
 from bot.kb.work import Work, stopped, working
 from bot.knowledge import DEFAULT_BASE, OFF, base_names, open_base
 
@@ -31,7 +31,7 @@ class Input:
     paths: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    documents: Callable[[], Iterable[Document]] | None = None
+    documents: Callable[[KnowledgeBase, Progress], Iterable[Document]] | None = None
     fetch: Callable[[Progress], object] | None = None  # what is needed from the network, before
 
     @property
@@ -49,11 +49,13 @@ def create(args: argparse.Namespace) -> int:
         if args.name in base_names():
             return _filled(open_base(args.name), given, args, "create")
     _refuse_existing(args.name)
+    check_backend(args)
     missing = [path for path in given.paths if not Path(path).exists()]
     if missing:  # before an empty base is made
         raise FileNotFoundError(f"{missing[0]} does not exist; nothing was made")
     encoder = None if args.lexical else args.encoder
     base = KnowledgeBase.create(args.name, n_sentences=args.sentences, encoder=encoder)
+    choose_backend(base, args)
     return _filled(base, given, args, "create")
 
 
@@ -75,7 +77,7 @@ def wikipedia_leads() -> Input:
     from data import wikipedia_leads
 
     return Input(
-        documents=wikipedia_leads.leads,
+        documents=lambda base, progress: wikipedia_leads.leads(),
         fetch=lambda progress: wikipedia_leads.fetch(progress.fetching),
     )
 
@@ -86,7 +88,8 @@ def fill(base: KnowledgeBase, given: Input | None, work: Work) -> Report:
     if given is None:
         return base.sync(on_progress=report, cancel=cancel)
     if given.documents is not None:
-        return base.add_documents(given.documents(), on_progress=report, cancel=cancel)
+        documents = given.documents(base, work.progress)
+        return base.add_documents(documents, on_progress=report, cancel=cancel)
     return base.add(
         given.paths,
         globs=given.globs,
@@ -187,12 +190,18 @@ def _input(args: argparse.Namespace) -> Input:
     return Input(tuple(args.paths), tuple(args.glob), tuple(args.exclude))
 
 
-def _pages(dump: str | None, rows: str | None) -> Callable[[], Iterable[Document]]:
-    def documents() -> Iterable[Document]:
+def _pages(
+    dump: str | None, rows: str | None
+) -> Callable[[KnowledgeBase, Progress], Iterable[Document]]:
+    def documents(base: KnowledgeBase, progress: Progress) -> Iterable[Document]:
         from data import wikipedia
 
         if dump is not None:
-            return wikipedia.dump(Path(dump))
+            return wikipedia.dump(
+                Path(dump),
+                is_known=lambda url, revision: base.revision_of(url) == revision,
+                on_progress=progress.passing,
+            )
         assert rows is not None
         return wikipedia.rows(Path(rows))
 

@@ -24,6 +24,7 @@ class Progress:
         self._moves = terminal.is_terminal(sys.stderr) and not terminal.is_dumb()
         self._what, self._tenth = "", 0
         self._began, self._first, self._told = 0.0, 0, 0.0
+        self._passed = ""  # of the file that documents come from
 
     def report(self, done: int, total: int | None, what: str) -> None:
         """What the methods of KnowledgeBase call."""
@@ -46,6 +47,10 @@ class Progress:
         """What downloads call: bytes; the stages around the download are over in a moment."""
         self.report(done, total if stage == "downloading" else None, stage)
 
+    def passing(self, stage: str, done: int, total: int | None) -> None:
+        """What readers of large files call: bytes. It stands behind the number of documents."""
+        self._passed = f", {100 * done // total} % of the file" if total else ""
+
     def note(self, text: str) -> None:
         """A line of its own, above the bar."""
         self._status.clear()
@@ -56,6 +61,8 @@ class Progress:
         self._status.clear()
 
     def _begin(self, done: int, total: int | None, what: str, now: float) -> None:
+        if self._what:
+            self._passed = ""
         self._what, self._began, self._first = what, now, done
         self._told, self._tenth = now - REDRAW_S, (done * 10 // total if total else 0)
         if not self._moves:
@@ -66,7 +73,7 @@ class Progress:
         if self._what == "downloading":
             of = f" of {files.megabytes(total)}" if total else ""
             return f", {files.megabytes(done)}{of}"
-        return f", {done:,} of {total:,}" if total else f", {done:,}"
+        return f", {done:,} of {total:,}" if total else f", {done:,}{self._passed}"
 
     def _line(self, done: int, total: int | None, now: float) -> str:
         head = f"{self._name}: {self._what}"

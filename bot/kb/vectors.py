@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot import render
@@ -35,26 +38,112 @@ def embed(args: argparse.Namespace) -> int:
 
 
 def build(args: argparse.Namespace) -> int:
-    """Publish an index over all vectors."""
+    """Publish an index over all vectors; with --shard only write a share of them to a file."""
+    if args.shard is not None:
+        return _encode_shard(args)
+    if args.out is not None:
+        args.usage_error("--out goes with --shard")
+    with opened(args.name) as base:
+        choose_backend(base, args)
+        return _published(base, args, "build", {})
+
+
+def merge(args: argparse.Namespace) -> int:
+    """Take in what `build --shard` wrote, all of it or nothing, and publish an index."""
     with opened(args.name) as base:
         with working(args.name) as work:
-            number = base.build(on_progress=work.stage("index"), cancel=work.cancel)
+            merged = base.merge(args.files, work.progress.report, work.cancel)
             if work.is_cancelled:
-                return stopped(work, "the index in use stays", f"build {args.name}")
-        info = base.show()
+                return stopped(work, "what was taken in is kept", _merge_of(args.name, args.files))
+        work.progress.note(
+            f"{merged.n_vectors:,} vectors in {render.counted(len(args.files), 'file')}, "
+            f"{merged.n_new:,} new"
+        )
+        if merged.n_unused:
+            work.progress.note(f"{merged.n_unused:,} are of texts that are not in the base now")
+        if merged.n_pending:
+            work.progress.note(
+                f"{render.counted(merged.n_pending, 'passage')} still without a vector; "
+                f"`sparsechat kb embed {args.name}` makes them"
+            )
+        return _published(base, args, "merge", asdict(merged))
+
+
+def check_backend(args: argparse.Namespace) -> None:
+    """ValueError, or a usage error, for --backend and --backend-url that no base can have."""
+    if args.backend is None:
+        if args.backend_url is not None:
+            args.usage_error("--backend-url goes with --backend")
+        return
+    from retrieval import backends
+
+    backends.spec_of(args.backend, args.backend_url)
+
+
+def choose_backend(base: KnowledgeBase, args: argparse.Namespace) -> None:
+    """What they say holds from the next index on."""
+    check_backend(args)
+    if args.backend is not None:
+        base.use_backend(args.backend, args.backend_url)
+
+
+def _published(
+    base: KnowledgeBase, args: argparse.Namespace, action: str, record: dict[str, Any]
+) -> int:
+    with working(args.name) as work:
+        number = base.build(on_progress=work.stage("index"), cancel=work.cancel)
+        if work.is_cancelled:
+            return stopped(work, "the index in use stays", f"build {args.name}")
+    info = base.show()
     if args.json:
-        output.json_out({"name": args.name, "generation": number, "kind": info.kind})
+        output.json_out({"name": args.name, "generation": number, "kind": info.kind, **record})
+    elif not number:
+        render.err(f"{args.name}: no vectors yet; `sparsechat kb embed {args.name}` makes them")
     else:
         render.err(f"{args.name}: generation {number}, {info.n_indexed:,} vectors, {info.kind}")
     return 0
 
 
-def make_vectors(base: KnowledgeBase, encoder: str, work: Work) -> int:
-    """Embed with the encoder of that name, then publish; how many vectors are new."""
+def _encode_shard(args: argparse.Namespace) -> int:
+    if args.backend is not None or args.backend_url is not None:
+        args.usage_error("--backend goes with a whole index, not with --shard")
+    number, n_shards = args.shard
+    out = Path(args.out or f"{Path(args.name).name}-{number}-of-{n_shards}.shard")
+    with opened(args.name) as base:
+        name = base.show().encoder or "minilm"
+        fetch_encoder(name)
+        with working(args.name) as work:
+            loaded = _loaded(name, work)
+            n_new = base.encode_shard(loaded, args.shard, out, work.stage("vectors"), work.cancel)
+            if work.is_cancelled:
+                again = ["build", args.name, "--shard", f"{number}/{n_shards}", "--out", str(out)]
+                return stopped(work, f"{n_new:,} new vectors are kept", shlex.join(again))
+    if args.json:
+        output.json_out({"name": args.name, "file": str(out), "embedded": n_new})
+    else:
+        others = [f"{i}/{n_shards}" for i in range(1, n_shards + 1) if i != number]
+        rest = f" (with the files of {', '.join(others)})" if others else ""
+        render.err(
+            f"{args.name}: {n_new:,} new vectors in {out}; "
+            f"`sparsechat kb merge {args.name} {shlex.quote(str(out))} …` takes them in{rest}"
+        )
+    return 0
+
+
+def _merge_of(name: str, paths: Sequence[str]) -> str:
+    return shlex.join(["merge", name, *paths])
+
+
+def _loaded(name: str, work: Work) -> Encoder:
     from retrieval.encoder import load_encoder
 
     work.stage("loading the encoder")(0, None, "")
-    loaded = load_encoder(encoder)
+    return load_encoder(name)
+
+
+def make_vectors(base: KnowledgeBase, encoder: str, work: Work) -> int:
+    """Embed with the encoder of that name, then publish; how many vectors are new."""
+    loaded = _loaded(encoder, work)
     before = base.show().n_embedded
     pieces = InPieces(loaded, _teller(base, loaded, work))
     try:

@@ -23,13 +23,14 @@ _SUMMARIES = {
     "verify": "check every file of a base against its checksums",
     "compact": "give the room of deleted documents back",
     "embed": "make the vectors that are missing; --encoder takes another encoder",
-    "build": "publish an index over all vectors",
+    "build": "publish an index over all vectors; --shard encodes a share of them into a file",
+    "merge": "take in the files of `build --shard`, and publish an index",
     "eval": "ask the questions of a JSONL file and measure what is found",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """list (default), create, add, sync, show, search, rm, verify, compact, embed, build, eval."""
+    """list (default), create, add, sync, show, search, rm, verify, compact, embed, build, …"""
     as_json = "one JSON object on stdout"
     parser.add_argument("--json", action="store_true", help=as_json)
     actions = parser.add_subparsers(dest="kb_action", metavar="ACTION")
@@ -66,6 +67,7 @@ def _actions() -> dict[str, Callable[[argparse.Namespace], int]]:
         "compact": removing.compact,
         "embed": vectors.embed,
         "build": vectors.build,
+        "merge": vectors.merge,
         "eval": looking.evaluate,
     }
 
@@ -92,6 +94,7 @@ def _filling(action: argparse.ArgumentParser, *, creates: bool) -> None:
         action.add_argument(
             "--lexical", action="store_true", help="search words alone: no encoder, no vectors"
         )
+        _backend(action)
 
 
 def _no_vectors(action: argparse.ArgumentParser) -> None:
@@ -131,6 +134,43 @@ def _embedding(action: argparse.ArgumentParser) -> None:
     action.add_argument("--encoder", metavar="NAME", help="another encoder; embeds everything anew")
 
 
+def _building(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="only encode the I-th of N shares of what lacks vectors, into a file for `kb merge`",
+    )
+    action.add_argument(
+        "--out", metavar="FILE", help="that file (NAME-I-of-N.shard in this folder)"
+    )
+    _backend(action)
+
+
+def _backend(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--backend", metavar="NAME", help="where vectors are indexed: faiss (default) or milvus"
+    )
+    action.add_argument(
+        "--backend-url",
+        metavar="URL",
+        help="its server, http://HOST:19530 (SPARSECHAT_MILVUS_URL; its token comes from "
+        "SPARSECHAT_MILVUS_TOKEN)",
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """`2/4` as (2, 4)."""
+    shard, slash, n_shards = text.partition("/")
+    if not (slash and shard.isdecimal() and n_shards.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; the second of four is 2/4")
+    return int(shard), int(n_shards)
+
+
+def _merging(action: argparse.ArgumentParser) -> None:
+    action.add_argument("files", metavar="FILE", nargs="+", help="what `kb build --shard` wrote")
+
+
 def _verifying(action: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--repair", action="store_true", help="set damaged files aside and rebuild what can be"
@@ -152,6 +192,8 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "search": _searching,
     "rm": _removing,
     "embed": _embedding,
+    "build": _building,
+    "merge": _merging,
     "verify": _verifying,
     "eval": _evaluating,
 }

@@ -210,6 +210,68 @@ def test_another_encoder_is_refused_until_all_is_embedded_anew(kb: Kb, notes: Pa
     assert kb.json("embed", "docs", "--encoder", "other")["embedded"] == 2
 
 
+def test_shares_are_encoded_apart_and_merged(kb: Kb, notes: Path, tmp_path: Path) -> None:
+    kb("create", "docs", str(notes), "--no-vectors")
+    files = [tmp_path / "1.shard", tmp_path / "2.shard"]
+    made = [
+        kb.json("build", "docs", "--shard", f"{i}/2", "--out", str(path))
+        for i, path in enumerate(files, 1)
+    ]
+    assert sum(record["embedded"] for record in made) == 2
+    assert made[0]["file"] == str(files[0])
+    assert "0 % vectors" in kb("list")[1]
+    record = kb.json("merge", "docs", *map(str, files))
+    assert (record["n_new"], record["n_pending"], record["generation"]) == (2, 0, 1)
+    assert "with vectors" in kb("list")[1]
+
+
+def test_a_share_says_what_takes_it_in(
+    kb: Kb, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kb("create", "docs", str(notes), "--no-vectors")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = kb("build", "docs", "--shard", "1/2")
+    assert code == 0 and (tmp_path / "docs-1-of-2.shard").is_file()
+    assert lines(err)[-1].endswith(
+        "in docs-1-of-2.shard; `sparsechat kb merge docs docs-1-of-2.shard …` takes them in "
+        "(with the files of 2/2)"
+    )
+    code, _, err = kb("merge", "docs", "docs-1-of-2.shard")
+    assert code == 0 and ("still without a vector" in err) == (kb.json("show", "docs")["n_embedded"] < 2)
+
+
+@pytest.mark.parametrize("share", ["3/2", "0/2", "2", "a/b", "1/0"])
+def test_shares_that_cannot_be_are_one_line(kb: Kb, notes: Path, share: str) -> None:
+    kb("create", "docs", str(notes), "--no-vectors")
+    code, out, err = kb("build", "docs", "--shard", share)
+    assert code in (1, 2) and out == "" and share in lines(err)[-1]
+    assert "Traceback" not in err
+
+
+def test_what_is_no_whole_share_is_not_taken(kb: Kb, notes: Path, tmp_path: Path) -> None:
+    kb("create", "docs", str(notes), "--no-vectors")
+    (tmp_path / "x.shard").write_bytes(b"no shard")
+    for path in (tmp_path / "x.shard", tmp_path / "gone.shard"):
+        code, _, err = kb("merge", "docs", str(path))
+        assert (code, lines(err)[-1].count(path.name)) == (1, 1), err
+        assert kb.json("show", "docs")["n_embedded"] == 0
+
+
+def test_a_backend_is_chosen_when_a_base_is_made_or_its_index_built(kb: Kb, notes: Path) -> None:
+    assert kb("create", "docs", str(notes), "--backend", "faiss")[0] == 0
+    assert kb("build", "docs", "--backend", "faiss")[0] == 0
+    code, _, err = kb("build", "docs", "--backend", "pinecone")
+    assert (code, err.count("\n")) == (1, 1) and "'pinecone'" in err and "milvus" in err
+
+
+@pytest.mark.parametrize(
+    "flags", [["--backend", "x"], ["--backend", "faiss", "--backend-url", "http://x:1"]]
+)
+def test_a_backend_that_cannot_be_makes_no_base(kb: Kb, notes: Path, flags: list[str]) -> None:
+    assert kb("create", "docs", str(notes), *flags)[0] == 1
+    assert kb.json("list")["bases"] == []
+
+
 def test_rm_asks_and_deletes(kb: Kb, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kb("create", "docs", str(notes))
     assert kb("rm", "docs")[::2] == (

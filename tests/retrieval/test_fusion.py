@@ -103,7 +103,6 @@ def test_a_chunk_without_a_vector_counts_as_the_farthest() -> None:
 def test_bm25_is_a_share_of_the_best_and_nothing_where_words_brought_nothing() -> None:
     known = fusion.features("x", candidates([LAKE, RIVER, OTHER], lexical=[4.0, np.nan, 8.0]))
     assert known.bm25.tolist() == [0.5, 0.0, 1.0]
-    assert known.best_bm25 == 8.0
     assert fusion.features("x", candidates([LAKE], lexical=[np.nan])).bm25.tolist() == [0.0]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from retrieval import fusion
+from retrieval.encoder import EncoderMissingError
 from retrieval.knowledge_base import KnowledgeBase
 from retrieval.search import MODES, Mode
 from retrieval.store import Store
@@ -81,3 +84,31 @@ def test_a_filter_holds_for_words_and_vectors(full: KnowledgeBase) -> None:
         found = full.search("how the river came to be", k=9, mode=mode, filter={"shelf": "1"})
         assert found
         assert {p.uri for p in found} <= {f"/library/{i}.txt" for i in (1, 4, 7)}
+
+
+def test_a_base_loads_the_encoder_it_names_when_a_search_wants_vectors(
+    full: KnowledgeBase, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | Path] = []
+
+    def load(name: str | Path) -> HashingEncoder:
+        asked.append(name)
+        return encoder
+
+    monkeypatch.setattr("retrieval.encoder.load_encoder", load)
+    reader = KnowledgeBase.open(full.folder)
+    assert reader.look_up("item9", mode="lexical").mode == "lexical" and asked == []
+    assert [reader.look_up("item9").mode for _ in range(2)] == ["hybrid", "hybrid"]
+    assert asked == ["minilm"]
+    assert KnowledgeBase.open(full.folder, loads_encoder=False).look_up("x").mode == "lexical"
+
+
+def test_without_the_encoder_a_search_says_why_it_is_lexical(
+    full: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str | Path) -> HashingEncoder:
+        raise EncoderMissingError("the encoder minilm is not installed")
+
+    monkeypatch.setattr("retrieval.encoder.load_encoder", missing)
+    found = KnowledgeBase.open(full.folder).look_up("item9")
+    assert (found.mode, found.why) == ("lexical", "the encoder minilm is not installed")
