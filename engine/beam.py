@@ -143,4 +143,5 @@ def _advance(
     ]
     branches = Branches(slots, [beam.path for beam in beams])
     token_ids = [beam.token_ids[-1] for beam in beams]
-    return beams, search.decoder.branch(search.cache, token_ids, branches, search.cancel)
+    logits = search.decoder.branch(search.cache, token_ids, branches, cancel=search.cancel)
+    return beams, logits

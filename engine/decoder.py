@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from engine.cache import KVCache
 from engine.config import DecoderConfig
 from engine.kernels.forward import forward
-from engine.kernels.tables import Batch
+from engine.kernels.layout import ROWS
+from engine.kernels.tables import SCREENED_BEST, SCREENED_ROWS, Batch
 from engine.kv_formats import DEFAULT, kv_format
-from engine.plan import Rotations, Scratch, make_plan, make_tables, make_windows
+from engine.plan import Rotations, Scratch, Screen, make_plan, make_tables, make_windows
 from engine.threads import Pace, Team
 from engine.weights import Weights
 
@@ -69,6 +70,8 @@ class Decoder:
     def __post_init__(self) -> None:
         self._plan = make_plan(self.config, self.weights, kv_format(self.kv_format))
         self._tables = make_tables(self.config, self.weights)
+        self._screen: Screen | None = None
+        self._margin = 0.0
         self._windows = make_windows(self.config)
         self._rotations = Rotations(self.config)
         self._logits = self._logits_rows(1)
@@ -81,10 +84,23 @@ class Decoder:
             self.team.resize(n_threads)
             self._follow_team()
 
+    def use_screen(self, screen: Screen | None, margin: float = 0.0) -> None:
+        """From the next call on, let calls that need only the best logits compute only those.
+
+        margin  how many of the screen's bounds a logit may be off. None = all logits, always.
+        """
+        self._screen, self._margin = screen, margin
+        self._tables = make_tables(self.config, self.weights, screen)
+        self._follow_team()
+
+    @property
+    def _rank(self) -> int:
+        return self._screen.scores.n_in if self._screen and self._screen.basis else 0
+
     def _follow_team(self) -> None:
         """What depends on the number of threads."""
         n = self.team.n_threads
-        self._scratch = Scratch(self.config, n)
+        self._scratch = Scratch(self.config, n, self._rank)
         self._pace = Pace(n)
 
     def new_cache(self) -> KVCache:
@@ -98,14 +114,17 @@ class Decoder:
         *,
         coarse: int = 0,
         all_logits: bool = False,
+        n_best: int = 0,
         cancel: Cancel | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Run token_ids after those in the cache, the first `coarse` ones quicker but less exactly.
 
         Returns the logits after the last token, (1, vocab_size) float32, or after each with
-        all_logits, (T, vocab_size). The array is overwritten by the next call. Raises Cancelled;
-        the chunks that were complete stay in the cache.
+        all_logits, (T, vocab_size). The array is overwritten by the next call. n_best > 0 says that
+        only so many of the largest matter: with a screen (use_screen) the others are estimates, and
+        none of them is among the largest. Raises Cancelled; the chunks that were complete stay in
+        the cache.
         """
         total = len(cache.token_ids) + len(token_ids)
         cache.reserve(total)
@@ -119,7 +138,7 @@ class Decoder:
             batch = self._batch(chunk, positions, positions, positions + 1, None, total)
             batch = batch._replace(coarse=int(start < coarse))
             n_logits = len(chunk) if all_logits else int(last)
-            logits = self._run(cache, batch, n_logits, cancel)
+            logits = self._run(cache, batch, n_logits, n_best, cancel)
             cache.token_ids.extend(chunk)
             if all_logits:
                 rows.append(logits.copy())
@@ -133,11 +152,13 @@ class Decoder:
         cache: KVCache,
         token_ids: Sequence[int],
         branches: Branches,
+        n_best: int = 0,
         cancel: Cancel | None = None,
     ) -> NDArray[np.float32]:
         """Run one token of each beam through one read of the weights; logits (beams, vocab_size).
 
         All beams share the cache's tokens and see their own path beyond; the cache's tokens stay.
+        n_best: see extend.
         """
         shared = len(cache.token_ids)
         cache.reserve(max(branches.slots) + 1)
@@ -147,7 +168,7 @@ class Decoder:
         visible = np.full(n, shared)
         total = shared + path.shape[1]
         batch = self._batch(token_ids, positions, np.asarray(branches.slots), visible, path, total)
-        return self._run(cache, batch, n, cancel)
+        return self._run(cache, batch, n, n_best, cancel)
 
     def _batch(
         self,
@@ -166,13 +187,19 @@ class Decoder:
         if path is None:
             path = np.empty((len(ids), 0), np.int64)
         cos, sin = self._rotations.at(positions, total)
-        return Batch(ids, positions, slots, visible, path, self._windows, 0, cos, sin)
+        return Batch(
+            ids, positions, slots, visible, path, self._windows, 0, 0, self._margin, cos, sin
+        )
 
     def _run(
-        self, cache: KVCache, batch: Batch, n_logits: int, cancel: Cancel | None
+        self, cache: KVCache, batch: Batch, n_logits: int, n_best: int, cancel: Cancel | None
     ) -> NDArray[np.float32]:
+        n_best = self._screened_best(n_logits, n_best)
+        batch = batch._replace(n_best=n_best)
         buffers = self._scratch.buffers(
-            len(batch.token_ids), int(batch.visible[-1]) + batch.path.shape[1]
+            len(batch.token_ids),
+            int(batch.visible[-1]) + batch.path.shape[1],
+            n_logits if n_best else 0,
         )
         logits = self._logits if n_logits == 1 else self._logits_rows(n_logits)
         n_threads = self._pace.n_threads
@@ -185,9 +212,17 @@ class Decoder:
         stopped = self.team.run(forward, n_threads, arguments, (cancel or self._never).cell)
         if stopped:
             raise Cancelled
-        kind = len(batch.token_ids), n_logits, batch.coarse
+        kind = len(batch.token_ids), n_logits, n_best, batch.coarse
         self._pace.record(kind, time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
+
+    def _screened_best(self, n_logits: int, n_best: int) -> int:
+        """How many best logits the kernel is asked for; 0 = all logits."""
+        if self._screen is None or self.config.head_bias or not n_logits:
+            return 0
+        n_groups = self.config.vocab_size // ROWS
+        fits = n_best <= min(SCREENED_BEST, n_groups) and n_logits <= SCREENED_ROWS
+        return n_best if fits else 0
 
     def _scaled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The head's bias and scale, which few models have."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine.beam import Search, beam_search
 from engine.decoder import Cancel, Cancelled
 from engine.lookahead import Lookahead
-from engine.sampling import SamplingParams, next_token, random_generator
+from engine.sampling import SamplingParams, n_best_needed, next_token, random_generator
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -134,11 +134,12 @@ def prefill(
     on_progress: Progress | None = None,
     *,
     exact: bool = False,
+    n_best: int = 0,
 ) -> tuple[NDArray[np.float32], int]:
     """Logits after the prompt, (1, vocab_size), and how many of its tokens the cache had.
 
     Only what the model's cache does not share is computed, and of a long rest the most quicker but
-    less exactly, unless `exact`. Raises Cancelled.
+    less exactly, unless `exact`. n_best: see Decoder.extend. Raises Cancelled.
     """
     cache = model.cache
     # the last token is always run: its logits are not kept
@@ -147,7 +148,7 @@ def prefill(
     rest = token_ids[shared:]
     coarse = 0 if exact else coarse_tokens(len(rest))
     logits = model.decoder.extend(
-        cache, rest, coarse=coarse, cancel=cancel, on_progress=on_progress
+        cache, rest, coarse=coarse, n_best=n_best, cancel=cancel, on_progress=on_progress
     )
     return logits, shared
 
@@ -178,6 +179,7 @@ class _Run:
                 self.cancel,
                 on_progress,
                 exact=self.params.exact_prompt,
+                n_best=n_best_needed(self.params) if self.params.beams == 1 else 0,
             )
         except Cancelled:
             yield self._end(-1, "", 0.0, "cancelled")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.decoder import Cancel
 from engine.lookup import Drafter
-from engine.sampling import SamplingParams
+from engine.sampling import SamplingParams, n_best_needed
 
 if TYPE_CHECKING:
     from engine.generate import Usage
@@ -34,7 +34,7 @@ class Lookahead:
         cancel: Cancel,
     ) -> None:
         self._model, self._usage, self._cancel = model, usage, cancel
-        self._prompt_ids = prompt_ids
+        self._prompt_ids, self._n_best = prompt_ids, n_best_needed(params)
         # the angles of a dynamic rope change with the length of the text at each call
         self._drafts = params.lookup and model.config.rope.scaling.kind != "dynamic"
         self._drafter: Drafter | None = None
@@ -73,7 +73,11 @@ class Lookahead:
         draft = self._drafter.draft(max_draft) if self._drafter else []
         started = time.perf_counter()
         self._rows = self._model.decoder.extend(
-            cache, [token_id, *draft], all_logits=bool(draft), cancel=self._cancel
+            cache,
+            [token_id, *draft],
+            all_logits=bool(draft),
+            n_best=self._n_best,
+            cancel=self._cancel,
         )
         times.record(1 + len(draft), time.perf_counter() - started)
         self._draft = draft

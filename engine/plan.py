@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from engine.config import DecoderConfig
 from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
 from engine.kernels.attention import SEGMENT
+from engine.kernels.head import LOWEST
 from engine.kernels.softmax import partial_bytes
 from engine.kernels.tables import Buffers, Plan
 from engine.rope import rotation_table
@@ -42,6 +43,7 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
     """The flags and sizes of the layer loop; kv: the format of its cache."""
     return Plan(
         n_layers=config.n_layers,
+        vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         n_heads=config.n_heads,
@@ -65,6 +67,19 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
     )
 
 
+class Screen(NamedTuple):
+    """What says roughly what the head would: see engine/kernels/head.py.
+
+    scores  (vocab_size, rank)
+    basis   (rank, hidden_size): from hidden states to what `scores` multiplies; None = the same
+    bounds  float32 (vocab_size padded to groups,)
+    """
+
+    scores: Weight
+    basis: Weight | None
+    bounds: NDArray[np.float32]
+
+
 class Tables(NamedTuple):
     """Addresses for the layer loop, and the arrays made here that they point into."""
 
@@ -73,8 +88,8 @@ class Tables(NamedTuple):
     slopes: NDArray[np.float32]
 
 
-def make_tables(config: DecoderConfig, weights: Weights) -> Tables:
-    """The layer loop's `matrices` and `vectors`; the weights must outlive them."""
+def make_tables(config: DecoderConfig, weights: Weights, screen: Screen | None = None) -> Tables:
+    """The layer loop's `matrices` and `vectors`; weights and screen must outlive them."""
     slopes = alibi_slopes(config)
     matrices = np.zeros(
         (tables.FIRST_LAYER + tables.N_MATRICES * config.n_layers, tables.N_COLUMNS), np.int64
@@ -87,6 +102,10 @@ def make_tables(config: DecoderConfig, weights: Weights) -> Tables:
     embedding = weights.matrices["embedding"]
     matrices[tables.EMBEDDING] = _matrix_row(embedding)
     matrices[tables.HEAD] = _matrix_row(weights.matrices.get("head", embedding))
+    if screen is not None:
+        matrices[tables.SCREEN] = _matrix_row(screen.scores)
+        if screen.basis is not None:
+            matrices[tables.BASIS] = _matrix_row(screen.basis)
     if config.position == "learned":
         matrices[tables.POSITION] = _matrix_row(weights.matrices["position_embedding"])
     for layer in range(config.n_layers):
@@ -102,6 +121,7 @@ def make_tables(config: DecoderConfig, weights: Weights) -> Tables:
             vectors[layer, tables.SLOPES] = slopes.ctypes.data
     vectors[-1, tables.NORM] = address("final_norm")
     vectors[-1, tables.NORM_BIAS] = address("final_norm.bias")
+    vectors[-1, tables.BOUNDS] = screen.bounds.ctypes.data if screen else 0
     return Tables(matrices, vectors, slopes)
 
 
@@ -168,19 +188,36 @@ class Rotations:
 class Scratch:
     """Buffers for the layer loop, made for the widest batch so far; narrower ones are views."""
 
-    def __init__(self, config: DecoderConfig, n_threads: int) -> None:
-        self._config, self._n_threads = config, n_threads
+    def __init__(self, config: DecoderConfig, n_threads: int, rank: int = 0) -> None:
+        """rank: how many numbers the screen of the head multiplies; 0 = those of the head."""
+        self._config, self._n_threads, self._rank = config, n_threads, _padded(rank)
+        self._screened: dict[str, NDArray[Any]] = {}
         self._made: Buffers | None = None
         self._rows = max(tables.TILE_ROWS, config.n_heads // config.n_kv_heads)
         self._partial = partial_bytes(_padded(config.head_dim)) // 4
 
-    def buffers(self, n_tokens: int, n_slots: int) -> Buffers:
-        """Buffers for exactly n_tokens, which see n_slots of the cache."""
+    def buffers(self, n_tokens: int, n_slots: int, n_screened: int = 0) -> Buffers:
+        """Buffers for exactly n_tokens, which see n_slots of the cache; n_screened: rows of
+        logits that are screened."""
         made, n_partials = self._made, self._n_partials(n_tokens, n_slots)
         if made is None or len(made.x) < n_tokens or made.partials.size < n_partials:
             n = n_tokens if made is None else max(n_tokens, len(made.x))
             made = self._made = self._make(n, n_partials)
-        return made._replace(**{name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN})
+        views = {name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN}
+        return made._replace(**views, **self._screen_buffers(n_screened))
+
+    def _screen_buffers(self, n: int) -> dict[str, NDArray[Any]]:
+        """What a screened head needs for n rows."""
+        made = self._screened
+        if not made or len(made["reduced"]) < n:
+            n_groups = _padded(-(-self._config.vocab_size // 16)) if n else 0
+            made = self._screened = {
+                "reduced": np.zeros((n, self._rank), np.float32),
+                "reduced_blocks": np.zeros((n, self._rank // 32 * activations.BLOCK_BYTES), np.uint8),
+                "groups": np.full((3, n, n_groups), LOWEST, np.float32),
+                "best": np.zeros((self._n_threads, tables.SCREENED_BEST), np.float32),
+            }
+        return made
 
     def _n_partials(self, n_tokens: int, n_slots: int) -> int:
         n = 2 * self._n_threads * self._rows
@@ -213,5 +250,6 @@ class Scratch:
             up=floats(n, inner),
             scores=floats(self._n_threads, self._rows, SEGMENT),
             partials=floats(n_partials),
+            **self._screen_buffers(0),
             stops=np.zeros(config.n_layers, np.int64),
         )

@@ -97,6 +97,16 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+def n_best_needed(params: SamplingParams) -> int:
+    """How many of the largest logits decide what is chosen; 0 = all.
+
+    The rules against repeats lower single logits, without a bound on how far.
+    """
+    if params.repetition_penalty != 1 or params.allowed_repeats is not None:
+        return 0
+    return params.top_k if params.temperature else 1
+
+
 def random_generator(seed: int) -> np.random.Generator:
     """The random numbers of one generation: one a token, whatever the number of threads."""
     return np.random.Generator(np.random.PCG64(seed))

@@ -17,25 +17,24 @@ from engine.kernels.activations import (
     rms_norm,
 )
 from engine.kernels.compiler import entry, kernel
+from engine.kernels.head import screened_head
 from engine.kernels.heads import attend_heads, merge_heads, place_heads
-from engine.kernels.matmul import call_matmul, call_row
+from engine.kernels.matmul import call_row
+from engine.kernels.projection import project
 from engine.kernels.tables import (
     B_DOWN,
     B_GATE,
     B_UP,
     BLOCKS,
     BO,
+    BOUNDS,
     DATA,
     EMBEDDING,
     FEW,
     FFN_NORM,
     FFN_NORM_BIAS,
     FIRST_LAYER,
-    GROUPS,
     HEAD,
-    INT8,
-    MATMUL,
-    MATMUL_COARSE,
     N_MATRICES,
     NORM,
     NORM_BIAS,
@@ -62,7 +61,8 @@ def forward(cells, n_threads, plan, matrices, vectors, buffers, batch, cache, lo
     matrices   int64 (FIRST_LAYER + N_MATRICES n_layers, N_COLUMNS)
     vectors    int64 (n_layers + 1, N_VECTORS); the last row holds the final norm
     cache      uint8 (n_layers, n_kv_heads, segments, bytes of a segment)
-    logits     float32 (n, padded vocabulary): rows for the last n tokens of the batch, overwritten
+    logits     float32 (n, padded vocabulary): rows for the last n tokens of the batch, overwritten;
+               with batch.n_best, see screened_head
     cancel     int64 (1,): when not 0, the call ends before the next layer
     Returns 1 when cancelled (cache rows of the batch are then undefined), else 0.
     """
@@ -88,9 +88,9 @@ def _layers(
         if buffers.stops[layer]:
             return 1
         x, blocks, coarse = buffers.normed, buffers.blocks, batch.coarse
-        _project(m[WQ], coarse, x, blocks, buffers.q, thread, n_threads)
-        _project(m[WK], coarse, x, blocks, buffers.k, thread, n_threads)
-        _project(m[WV], coarse, x, blocks, buffers.v, thread, n_threads)
+        project(m[WQ], coarse, x, blocks, buffers.q, thread, n_threads)
+        project(m[WK], coarse, x, blocks, buffers.k, thread, n_threads)
+        project(m[WV], coarse, x, blocks, buffers.v, thread, n_threads)
         sync.barrier(cells, n_threads)
         place_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
         sync.barrier(cells, n_threads)
@@ -101,7 +101,7 @@ def _layers(
             sync.barrier(cells, n_threads)
         _requantize(plan, buffers.attended, buffers.blocks, first, last)
         sync.barrier(cells, n_threads)
-        _project(m[WO], coarse, buffers.attended, blocks, buffers.out, thread, n_threads)
+        project(m[WO], coarse, buffers.attended, blocks, buffers.out, thread, n_threads)
         sync.barrier(cells, n_threads)
         if not plan.parallel:
             _add(buffers, v[BO], first, last)
@@ -110,7 +110,7 @@ def _layers(
             _add(buffers, v[BO], first, last)
         sync.barrier(cells, n_threads)
         _feed_forward(plan, m, v, buffers, tokens, coarse, thread, n_threads, cells)
-        _project(m[W_DOWN], coarse, buffers.gate, blocks, buffers.out, thread, n_threads)
+        project(m[W_DOWN], coarse, buffers.gate, blocks, buffers.out, thread, n_threads)
         sync.barrier(cells, n_threads)
         _add(buffers, v[B_DOWN], first, last)
     rows = logits.shape[0]
@@ -119,7 +119,11 @@ def _layers(
     sync.barrier(cells, n_threads)
     if rows:
         x, blocks = buffers.normed[tokens - rows :], buffers.blocks[tokens - rows :]
-        _project(matrices[HEAD], 0, x, blocks, logits, thread, n_threads)
+        if batch.n_best:
+            screened_head(plan, matrices, v[BOUNDS], buffers, batch, x, blocks, logits,
+                          thread, n_threads, cells)  # fmt: skip
+        else:
+            project(matrices[HEAD], 0, x, blocks, logits, thread, n_threads)
     return 0
 
 
@@ -140,23 +144,6 @@ def _embed(plan, matrices, batch, buffers, first, last):
             out = row_of(buffers.out, t)
             call_row(m[ROW], m[DATA], m[BLOCKS], batch.positions[t], out)
             add_rows(x, out, 0, n_padded)
-
-
-@kernel
-def _project(matrix, coarse, rows, blocks, out, thread, n_threads):
-    """out = rows times the matrix; this thread's share of the output columns.
-
-    coarse   1: with one byte an activation, where they are bytes
-    """
-    groups = matrix[GROUPS]
-    first, last = groups * thread // n_threads, groups * (thread + 1) // n_threads
-    if matrix[INT8]:
-        x, stride = simd.address_of(blocks), blocks.strides[0]
-    else:
-        x, stride = simd.address_of(rows), rows.strides[0]
-    kernel_at = matrix[MATMUL_COARSE] if coarse else matrix[MATMUL]
-    call_matmul(kernel_at, matrix[DATA], first, last, matrix[BLOCKS], x, stride,
-                min(rows.shape[0], out.shape[0]), simd.address_of(out), out.strides[0])  # fmt: skip
 
 
 @kernel
@@ -192,10 +179,10 @@ def _feed_forward(plan, matrices, vector, buffers, tokens, coarse, thread, n_thr
     """gate = activation(gate) * up, ready for the product with w_down."""
     x, blocks = buffers.normed, buffers.blocks
     if plan.gated:
-        _project(matrices[W_GATE], coarse, x, blocks, buffers.gate, thread, n_threads)
-        _project(matrices[W_UP], coarse, x, blocks, buffers.up, thread, n_threads)
+        project(matrices[W_GATE], coarse, x, blocks, buffers.gate, thread, n_threads)
+        project(matrices[W_UP], coarse, x, blocks, buffers.up, thread, n_threads)
     else:
-        _project(matrices[W_UP], coarse, x, blocks, buffers.gate, thread, n_threads)
+        project(matrices[W_UP], coarse, x, blocks, buffers.gate, thread, n_threads)
     sync.barrier(cells, n_threads)
     n_blocks = buffers.gate.shape[1] // 32
     n = tokens * n_blocks

@@ -15,15 +15,17 @@ from engine.kernels.compiler import kernel
 
 # columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks
 MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, N_COLUMNS = range(8)
-# rows of `matrices`: three of the model, then seven a layer (0 in DATA: absent)
-EMBEDDING, POSITION, HEAD, FIRST_LAYER = range(4)
+# rows of `matrices`: those of the model, then seven a layer (0 in DATA: absent)
+EMBEDDING, POSITION, HEAD, SCREEN, BASIS, FIRST_LAYER = range(6)
 WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, N_MATRICES = range(8)
 # columns of `vectors`, a row a layer and one more for the end: addresses, 0 = absent
 (NORM, NORM_BIAS, FFN_NORM, FFN_NORM_BIAS, Q_NORM, K_NORM,
- BQ, BK, BV, BO, B_GATE, B_UP, B_DOWN, SLOPES, N_VECTORS) = range(15)  # fmt: skip
+ BQ, BK, BV, BO, B_GATE, B_UP, B_DOWN, SLOPES, BOUNDS, N_VECTORS) = range(16)  # fmt: skip
 
 # (token, head) pairs that share one read of the keys: more and their scores leave the cache
 TILE_ROWS = 24
+# what a screened head does at most: rows of logits in a call, and best logits in a row
+SCREENED_ROWS, SCREENED_BEST = 32, 128
 # so many tokens at most have their attention spread over the segments of the cache
 FEW = 8
 
@@ -32,6 +34,7 @@ class Plan(NamedTuple):
     """What the layer loop needs to know of the decoder; flags are 0 or 1."""
 
     n_layers: int
+    vocab_size: int
     hidden_size: int
     intermediate_size: int
     n_heads: int
@@ -70,6 +73,10 @@ class Buffers(NamedTuple):
     up: NDArray[np.float32]  # (T, intermediate)
     scores: NDArray[np.float32]  # (threads, TILE_ROWS or heads that share keys, SEGMENT)
     partials: NDArray[np.float32]  # (n,) partial results: of a tile a thread, or of all segments
+    reduced: NDArray[np.float32]  # (rows, rank) what the screen of the head multiplies
+    reduced_blocks: NDArray[np.uint8]  # (rows, rank in int8 blocks)
+    groups: NDArray[np.float32]  # (3, rows, padded groups of the head): see screened_head
+    best: NDArray[np.float32]  # (threads, SCREENED_BEST)
     stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
 
 
@@ -83,6 +90,8 @@ class Batch(NamedTuple):
     path: NDArray[np.int64]  # (T, P) further slots, at positions visible, visible + 1 …
     windows: NDArray[np.int64]  # (n_layers,): how many positions back a layer sees
     coarse: int  # 1: products take one byte an activation, 0: two
+    n_best: int  # how many of the best logits must be right; 0 = all
+    margin: float  # of the head's screen, in its bounds times the length of the normed row
     cos: NDArray[np.float32]  # (T, rotary_dim / 2)
     sin: NDArray[np.float32]
 

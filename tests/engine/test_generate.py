@@ -168,11 +168,11 @@ def test_cancelled_beams_give_the_best_so_far() -> None:
     real = model.decoder.branch
     calls = []
 
-    def branch(*args: Any) -> Any:
+    def branch(*args: Any, **more: Any) -> Any:
         calls.append(1)
         if len(calls) == 5:
             cancel.set()
-        return real(*args)
+        return real(*args, **more)
 
     model.decoder.branch = branch  # type: ignore[method-assign]
     generation = engine.stream(model, PROMPT, params(temperature=0, beams=3), cancel=cancel)

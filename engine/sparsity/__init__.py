@@ -1,0 +1,1 @@
+"""Dynamic sparsity: what a token does not need is not read, and what that costs is measured."""
