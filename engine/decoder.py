@@ -20,6 +20,7 @@ from engine.kernels.layout import ROWS
 from engine.kernels.tables import SCREENED_BEST, SCREENED_ROWS, Batch
 from engine.kv_formats import DEFAULT, kv_format
 from engine.plan import Rotations, Scratch, Screen, make_plan, make_tables, make_windows
+from engine.sparse_formats import Sparse
 from engine.threads import Pace, Team
 from engine.weights import Weights
 
@@ -72,10 +73,16 @@ class Decoder:
         self._tables = make_tables(self.config, self.weights)
         self._screen: Screen | None = None
         self._margin = 0.0
+        self._sparse = self._dense = Sparse(
+            np.zeros((self.config.n_layers, 2), np.float32),
+            np.zeros(self.config.n_layers, np.int64),
+            {},
+        )
         self._windows = make_windows(self.config)
         self._rotations = Rotations(self.config)
         self._logits = self._logits_rows(1)
         self._never = Cancel()
+        self._no_record = np.zeros((0, 0), np.float32)
         self._follow_team()
 
     def set_threads(self, n_threads: int) -> None:
@@ -90,8 +97,28 @@ class Decoder:
         margin  how many of the screen's bounds a logit may be off. None = all logits, always.
         """
         self._screen, self._margin = screen, margin
-        self._tables = make_tables(self.config, self.weights, screen)
+        self._tables = make_tables(self.config, self.weights, screen, self._sparse.copies)
         self._follow_team()
+
+    def use_thresholds(self, sparse: Sparse | None) -> None:
+        """From the next call on, single tokens leave out what is below; None = nothing is.
+
+        Calls of several tokens, prompts, beams and drafts, stay dense.
+        """
+        self._sparse = sparse or self._dense
+        self._tables = make_tables(self.config, self.weights, self._screen, self._sparse.copies)
+        self._scratch.n_active[:] = 0
+
+    @property
+    def sparse(self) -> Sparse | None:
+        """What use_thresholds was given."""
+        return None if self._sparse is self._dense else self._sparse
+
+    @property
+    def n_active(self) -> NDArray[np.int64]:
+        """Rows of `up` and inputs of `down` that were read since use_thresholds, (n_layers, 2)."""
+        total: NDArray[np.int64] = self._scratch.n_active.sum(axis=0)
+        return total
 
     @property
     def _rank(self) -> int:
@@ -170,6 +197,27 @@ class Decoder:
         batch = self._batch(token_ids, positions, np.asarray(branches.slots), visible, path, total)
         return self._run(cache, batch, n, n_best, cancel)
 
+    def probe(
+        self, token_ids: Sequence[int], thresholds: NDArray[np.float32], start: int, record: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What thresholds (n_layers, 2) do to a text of at most a chunk, from token `start` on.
+
+        Returns the logits after each token from `start` on, and, if asked for, the gates'
+        activations and the products of all tokens, (n_layers, 2, T, intermediate) float32.
+        """
+        n, inner = len(token_ids), -(-self.config.intermediate_size // 32) * 32
+        positions = np.arange(n)
+        batch = self._batch(token_ids, positions, positions, positions + 1, None, n)
+        found = np.zeros((2 * self.config.n_layers * n if record else 0, inner), np.float32)
+        batch = batch._replace(
+            paths=self._dense.paths, thresholds=thresholds, probe=1, probe_from=start, record=found
+        )
+        cache = self.new_cache()
+        cache.reserve(n)
+        logits = self._run(cache, batch, n - start, 0, None)
+        shape = (self.config.n_layers, 2, n if record else 0, inner)
+        return logits, found.reshape(shape)[..., : self.config.intermediate_size]
+
     def _batch(
         self,
         token_ids: Sequence[int],
@@ -187,8 +235,10 @@ class Decoder:
         if path is None:
             path = np.empty((len(ids), 0), np.int64)
         cos, sin = self._rotations.at(positions, total)
+        sparse = self._sparse
         return Batch(
-            ids, positions, slots, visible, path, self._windows, 0, 0, self._margin, cos, sin
+            *(ids, positions, slots, visible, path, self._windows, 0, 0),
+            *(sparse.paths, sparse.thresholds, 0, 0, self._no_record, self._margin, cos, sin),
         )
 
     def _run(
@@ -212,7 +262,7 @@ class Decoder:
         stopped = self.team.run(forward, n_threads, arguments, (cancel or self._never).cell)
         if stopped:
             raise Cancelled
-        kind = len(batch.token_ids), n_logits, n_best, batch.coarse
+        kind = len(batch.token_ids), n_logits, n_best, batch.coarse, self._sparse is self._dense
         self._pace.record(kind, time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
 

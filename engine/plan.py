@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -13,9 +14,11 @@ from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
 from engine.kernels.attention import SEGMENT
 from engine.kernels.head import LOWEST
+from engine.kernels.skipping import ACTIVE_BYTES, RUN_BYTES
 from engine.kernels.softmax import partial_bytes
 from engine.kernels.tables import Buffers, Plan
 from engine.rope import rotation_table
+from engine.sparse_formats import Copy, sparse_format
 from engine.weights import Weights
 
 _ACTIVATIONS = {
@@ -32,6 +35,7 @@ _VECTORS = (
 _PER_TOKEN = (
     *("x", "normed", "blocks", "q", "k", "v", "queries", "attended", "out", "gate", "up"),
 )
+_COPIES = {"up_rows": tables.UP_ROWS, "down_inputs": tables.DOWN_INPUTS}
 _EVERYTHING = 1 << 62  # a window that no context reaches
 
 
@@ -88,8 +92,13 @@ class Tables(NamedTuple):
     slopes: NDArray[np.float32]
 
 
-def make_tables(config: DecoderConfig, weights: Weights, screen: Screen | None = None) -> Tables:
-    """The layer loop's `matrices` and `vectors`; weights and screen must outlive them."""
+def make_tables(
+    config: DecoderConfig,
+    weights: Weights,
+    screen: Screen | None = None,
+    copies: Mapping[str, Copy] | None = None,
+) -> Tables:
+    """The layer loop's `matrices` and `vectors`; what they are made of must outlive them."""
     slopes = alibi_slopes(config)
     matrices = np.zeros(
         (tables.FIRST_LAYER + tables.N_MATRICES * config.n_layers, tables.N_COLUMNS), np.int64
@@ -108,6 +117,10 @@ def make_tables(config: DecoderConfig, weights: Weights, screen: Screen | None =
             matrices[tables.BASIS] = _matrix_row(screen.basis)
     if config.position == "learned":
         matrices[tables.POSITION] = _matrix_row(weights.matrices["position_embedding"])
+    for name, copy in (copies or {}).items():
+        _, number, kind = name.split(".")
+        row = tables.FIRST_LAYER + tables.N_MATRICES * int(number) + _COPIES[kind]
+        matrices[row] = _copy_row(copy, kind)
     for layer in range(config.n_layers):
         for i, name in enumerate(_MATRICES):
             if weight := weights.matrices.get(f"layers.{layer}.{name}"):
@@ -132,7 +145,17 @@ def _matrix_row(weight: Weight) -> list[int]:
     data = weight.data.ctypes.data
     coarse = module.matmul_coarse if module.INT8 else module.matmul
     kernels = [module.matmul.address, coarse.address, module.row.address]
-    return [*kernels, data, groups, blocks, int(module.INT8)]
+    return [*kernels, data, groups, blocks, int(module.INT8), 0]
+
+
+def _copy_row(copy: Copy, kind: str) -> list[int]:
+    """The same of a copy that is read in part."""
+    module, tiles = sparse_format(copy.format), -(-copy.n_out // 32)
+    by_rows = kind == "up_rows"
+    kernel = module.rows if by_rows else module.inputs
+    stride = copy.data.shape[1] if by_rows else module.stride(tiles)
+    data, blocks = copy.data.ctypes.data, -(-copy.n_in // 32)
+    return [kernel.address, 0, 0, data, tiles, blocks, int(by_rows and module.SPREAD), stride]
 
 
 def alibi_slopes(config: DecoderConfig) -> NDArray[np.float32]:
@@ -193,6 +216,7 @@ class Scratch:
         self._config, self._n_threads, self._rank = config, n_threads, _padded(rank)
         self._screened: dict[str, NDArray[Any]] = {}
         self._made: Buffers | None = None
+        self.n_active = np.zeros((n_threads, config.n_layers, 2), np.int64)
         self._rows = max(tables.TILE_ROWS, config.n_heads // config.n_kv_heads)
         self._partial = partial_bytes(_padded(config.head_dim)) // 4
 
@@ -213,7 +237,9 @@ class Scratch:
             n_groups = _padded(-(-self._config.vocab_size // 16)) if n else 0
             made = self._screened = {
                 "reduced": np.zeros((n, self._rank), np.float32),
-                "reduced_blocks": np.zeros((n, self._rank // 32 * activations.BLOCK_BYTES), np.uint8),
+                "reduced_blocks": np.zeros(
+                    (n, self._rank // 32 * activations.BLOCK_BYTES), np.uint8
+                ),
                 "groups": np.full((3, n, n_groups), LOWEST, np.float32),
                 "best": np.zeros((self._n_threads, tables.SCREENED_BEST), np.float32),
             }
@@ -251,5 +277,9 @@ class Scratch:
             scores=floats(self._n_threads, self._rows, SEGMENT),
             partials=floats(n_partials),
             **self._screen_buffers(0),
+            spread=np.zeros(-(-hidden // 128) * RUN_BYTES, np.uint8),
+            rows=np.zeros(inner, np.int32),
+            active=np.zeros(inner // 32 * ACTIVE_BYTES, np.uint8),
+            n_active=self.n_active,
             stops=np.zeros(config.n_layers, np.int64),
         )

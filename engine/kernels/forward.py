@@ -21,6 +21,7 @@ from engine.kernels.head import screened_head
 from engine.kernels.heads import attend_heads, merge_heads, place_heads
 from engine.kernels.matmul import call_row
 from engine.kernels.projection import project
+from engine.kernels.sparse import BY_ROWS, prepare_rows, probe_gate, sparse_feed_forward
 from engine.kernels.tables import (
     B_DOWN,
     B_GATE,
@@ -108,9 +109,15 @@ def _layers(
         _normalise(plan, v[FFN_NORM], v[FFN_NORM_BIAS], buffers, first, last)
         if plan.parallel:
             _add(buffers, v[BO], first, last)
+        path = batch.paths[layer] if tokens == 1 else 0
+        if path == BY_ROWS and first < last:
+            prepare_rows(m, buffers)
         sync.barrier(cells, n_threads)
-        _feed_forward(plan, m, v, buffers, tokens, coarse, thread, n_threads, cells)
-        project(m[W_DOWN], coarse, buffers.gate, blocks, buffers.out, thread, n_threads)
+        if path:
+            sparse_feed_forward(plan, layer, m, v, buffers, batch, thread, n_threads, cells)
+        else:
+            _feed_forward(plan, layer, m, v, buffers, batch, thread, n_threads, cells)
+            project(m[W_DOWN], coarse, buffers.gate, blocks, buffers.out, thread, n_threads)
         sync.barrier(cells, n_threads)
         _add(buffers, v[B_DOWN], first, last)
     rows = logits.shape[0]
@@ -175,9 +182,9 @@ def _add(buffers, bias, first, last):
 
 
 @kernel
-def _feed_forward(plan, matrices, vector, buffers, tokens, coarse, thread, n_threads, cells):
+def _feed_forward(plan, layer, matrices, vector, buffers, batch, thread, n_threads, cells):
     """gate = activation(gate) * up, ready for the product with w_down."""
-    x, blocks = buffers.normed, buffers.blocks
+    x, blocks, coarse, tokens = buffers.normed, buffers.blocks, batch.coarse, batch.token_ids.size
     if plan.gated:
         project(matrices[W_GATE], coarse, x, blocks, buffers.gate, thread, n_threads)
         project(matrices[W_UP], coarse, x, blocks, buffers.up, thread, n_threads)
@@ -190,8 +197,11 @@ def _feed_forward(plan, matrices, vector, buffers, tokens, coarse, thread, n_thr
         t, b = job // n_blocks, job % n_blocks
         up = row_of(buffers.up, t) if plan.gated else 0
         gate_bias = vector[B_GATE] if plan.gated else vector[B_UP]
-        gate = row_of(buffers.gate, t)
-        feed_forward_gate(gate, up, gate_bias, vector[B_UP], plan.activation, 32 * b, 32 * b + 32)
+        gate, i = row_of(buffers.gate, t), 32 * b
+        if batch.probe:
+            probe_gate(plan, layer, vector, buffers, batch, t, i, i + 32)
+        else:
+            feed_forward_gate(gate, up, gate_bias, vector[B_UP], plan.activation, i, i + 32)
         if plan.any_int8:
             quantize(gate + 128 * b, 1, row_of(buffers.blocks, t) + BLOCK_BYTES * b)
     sync.barrier(cells, n_threads)

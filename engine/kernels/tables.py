@@ -14,10 +14,12 @@ from engine.kernels import simd
 from engine.kernels.compiler import kernel
 
 # columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks
-MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, N_COLUMNS = range(8)
-# rows of `matrices`: those of the model, then seven a layer (0 in DATA: absent)
+MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, STRIDE, N_COLUMNS = range(9)
+# rows of `matrices`: those of the model, then nine a layer (0 in DATA: absent). The last two are
+# copies to be read in part: their MATMUL is of ROWS and INPUTS in engine/kernels/skipping.py, INT8
+# whether it wants what `spread` makes, GROUPS tiles of 32, STRIDE the bytes of a row or an input
 EMBEDDING, POSITION, HEAD, SCREEN, BASIS, FIRST_LAYER = range(6)
-WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, N_MATRICES = range(8)
+(WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, UP_ROWS, DOWN_INPUTS, N_MATRICES) = range(10)
 # columns of `vectors`, a row a layer and one more for the end: addresses, 0 = absent
 (NORM, NORM_BIAS, FFN_NORM, FFN_NORM_BIAS, Q_NORM, K_NORM,
  BQ, BK, BV, BO, B_GATE, B_UP, B_DOWN, SLOPES, BOUNDS, N_VECTORS) = range(16)  # fmt: skip
@@ -77,6 +79,10 @@ class Buffers(NamedTuple):
     reduced_blocks: NDArray[np.uint8]  # (rows, rank in int8 blocks)
     groups: NDArray[np.float32]  # (3, rows, padded groups of the head): see screened_head
     best: NDArray[np.float32]  # (threads, SCREENED_BEST)
+    spread: NDArray[np.uint8]  # the normed row of one token, see skipping.spread
+    rows: NDArray[np.int32]  # (intermediate,): neurons whose rows of `up` are read
+    active: NDArray[np.uint8]  # see skipping.active_inputs
+    n_active: NDArray[np.int64]  # (threads, n_layers, 2): rows of `up`, inputs of `down` read
     stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
 
 
@@ -91,6 +97,11 @@ class Batch(NamedTuple):
     windows: NDArray[np.int64]  # (n_layers,): how many positions back a layer sees
     coarse: int  # 1: products take one byte an activation, 0: two
     n_best: int  # how many of the best logits must be right; 0 = all
+    paths: NDArray[np.int64]  # (n_layers,): of single tokens through feed-forwards, see sparse.py
+    thresholds: NDArray[np.float32]  # (n_layers, 2): of a gate's activation, of a product
+    probe: int  # 1: see probe_gate
+    probe_from: int
+    record: NDArray[np.float32]  # (2 n_layers T or 0, padded intermediate)
     margin: float  # of the head's screen, in its bounds times the length of the normed row
     cos: NDArray[np.float32]  # (T, rotary_dim / 2)
     sin: NDArray[np.float32]

@@ -106,5 +106,3 @@ def n_bytes(screen: Screen) -> int:
     """What a token reads of it."""
     basis = 0 if screen.basis is None else screen.basis.data.nbytes
     return screen.scores.data.nbytes + basis + screen.bounds.nbytes
-
-

@@ -32,6 +32,7 @@ _PRODUCTS = """
 import numpy as np
 from engine.formats import weight_format
 from engine.kernels import cpu
+from tests.engine.kernels.test_skipping import inputs_of, rows_of, sparse_row, values_of, weight_of
 from tests.engine.test_formats import product
 rng = np.random.default_rng(0)
 for name in ("q4", "q4_0", "q8"):
@@ -39,6 +40,14 @@ for name in ("q4", "q4_0", "q8"):
     x = rng.standard_normal((5, 64), np.float32)
     expected = x @ weight_format(name).dequantize(packed).T
     assert np.abs(product(name, packed, x) - expected).max() < 3e-4 * np.abs(expected).max()
+for name in ("q4", "q4_0", "q8", "f16"):
+    weight = weight_of(rng, name, (48, 200))
+    for active in (0.1, 1):
+        x = sparse_row(rng, 200, active)
+        expected, rows = values_of(weight) @ x, np.arange(1, 48, 3, dtype=np.int32)
+        limit = 3e-4 * np.abs(expected).max()
+        assert np.abs(inputs_of(weight, x) - expected).max() < limit
+        assert np.abs(rows_of(weight, rows, x) - expected[rows]).max() < limit
 print(cpu.instructions())
 """
 

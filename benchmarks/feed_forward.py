@@ -1,0 +1,179 @@
+"""How much faster is decoding when 70, 80 or 90 % of the feed-forward is left out by force?
+
+Speed only: thresholds are set so that so many neurons of every layer are left out, whatever that
+does to the text; models that are trained to be so sparse lose little, ours is not one. The gate
+stays dense. Each round decodes the same tokens with everything and with each share, one right
+after the other; "byte limit" is how many fewer bytes a token reads. The rows "head screened" read
+of the head what a calibrated screen of rank 256 reads (speed only, too: nothing is certain of its
+words here). --model shape-1.1b and shape-6.7b are random weights of those sizes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+import engine
+from benchmarks import machine, options, report
+from engine.cache_dir import cache_dir
+from engine.formats import weight_format
+from engine.plan import Screen
+from engine.sparse_formats import Sparse, sparse_format
+from engine.sparsity import copies, thresholds
+
+SHARES = (0.7, 0.8, 0.9)
+_RANK = 256
+_WARM = 4  # tokens
+
+
+class Setting(NamedTuple):
+    """One way to decode."""
+
+    name: str
+    sparse: Sparse | None
+    screen: Screen | None
+    n_bytes: float  # that a token reads
+    share: float  # of the neurons left out, as it was reached
+
+
+def settings(model: engine.Model) -> list[Setting]:
+    """Everything first."""
+    decoder, config = model.decoder, model.config
+    name = f"{model.fingerprint[:32]}-v{copies.VERSION}.copies"
+    parts = copies.make_copies(config, model.weights, cache_dir() / "packed" / name)
+    text = np.random.default_rng(1).integers(0, 1000, 64).tolist()
+    whole = dense_bytes(model)
+    screen = random_screen(model)
+    head = model.weights.matrices["embedding" if config.tied_head else "head"].data.nbytes
+    saved = 0 if screen is None else head - screen.scores.data.nbytes - screen.bounds.nbytes
+    found = [Setting("everything", None, None, whole, 0.0)]
+    for share in SHARES:
+        options.note(f"thresholds that leave out {share:.0%}")
+        forced = thresholds.forced(decoder, [text], share)
+        sparse = Sparse(forced.values, forced.paths, parts)
+        reached = reached_share(model, sparse, text)
+        n_bytes = whole - skipped_bytes(model, reached)
+        label = f"{share:.0%} left out"
+        found.append(Setting(label, sparse, None, n_bytes, reached))
+        if screen is not None:
+            label += ", head screened"
+            found.append(Setting(label, sparse, screen, n_bytes - saved, reached))
+    return found
+
+
+def dense_bytes(model: engine.Model) -> int:
+    """What a token reads of the weights."""
+    config = model.config
+    unread = 0 if config.tied_head else model.weights.matrices["embedding"].data.nbytes
+    return model.n_bytes - unread
+
+
+def skipped_bytes(model: engine.Model, share: float) -> float:
+    """What a token does not read of `up` and `down` when a share of the neurons is left out.
+
+    By rows, what is read is in proportion. By inputs a block's scales are read whole if any of its
+    32 inputs is active, as some nearly always are.
+    """
+    total = 0.0
+    for name, weight in model.weights.matrices.items():
+        if name.endswith("w_up") and model.config.gated:
+            total += share * weight.data.nbytes
+        elif name.endswith("w_down"):
+            stride = sparse_format(weight.format).stride(-(-weight.n_out // 32))
+            n_blocks = -(-weight.n_in // 32)
+            numbers = n_blocks * weight_format(weight.format).BLOCK_BYTES * weight.n_out // 16
+            numbers -= 32 * n_blocks * stride
+            read = (1 - share) * 32 * n_blocks * stride + (1 - share**32) * max(numbers, 0)
+            total += weight.data.nbytes - read
+    return total
+
+
+def reached_share(model: engine.Model, sparse: Sparse, text: Sequence[int]) -> float:
+    """Of the neurons, left out while the text is decoded."""
+    model.decoder.use_thresholds(sparse)
+    cache = model.decoder.new_cache()
+    for token_id in text:
+        model.decoder.extend(cache, [token_id])
+    inputs = model.decoder.n_active[:, 1].sum()
+    possible = len(text) * model.config.n_layers * model.config.intermediate_size
+    model.decoder.use_thresholds(None)
+    return 1 - float(inputs) / possible
+
+
+def random_screen(model: engine.Model) -> Screen | None:
+    """As large as a calibrated one; None for a head of less than twice its rank."""
+    config = model.config
+    if config.hidden_size < 2 * _RANK:
+        return None
+    rng = np.random.default_rng(0)
+
+    def packed(name: str, n_out: int, n_in: int) -> engine.formats.Weight:
+        rows = rng.standard_normal((64, n_in), dtype=np.float32)
+        data = weight_format(name).quantize(rows)
+        repeated = np.concatenate([data] * -(-n_out // 64))[: -(-n_out // 16)]
+        return engine.formats.Weight(name, repeated, n_out, n_in)
+
+    scores = packed("q4_0", config.vocab_size, _RANK)
+    basis = packed("q8", _RANK, config.hidden_size)
+    return Screen(scores, basis, np.zeros(-(-config.vocab_size // 16) * 16, np.float32))
+
+
+def decode(model: engine.Model, setting: Setting, ids: Sequence[int]) -> tuple[float, machine.Load]:
+    """Tokens a second from an empty cache on."""
+    decoder = model.decoder
+    decoder.use_screen(setting.screen, 0.0)
+    decoder.use_thresholds(setting.sparse)
+    cache = decoder.new_cache()
+    n_best = 1 if setting.screen else 0
+    for token_id in ids[:_WARM]:
+        decoder.extend(cache, [token_id], n_best=n_best)
+    cache.truncate(0)
+    with machine.Background() as background:
+        started = time.perf_counter()
+        for token_id in ids:
+            decoder.extend(cache, [token_id], n_best=n_best)
+        seconds = time.perf_counter() - started
+    return len(ids) / seconds, background.load
+
+
+def measure(chosen: options.Options) -> list[report.Row]:
+    """All rows."""
+    rows = []
+    for case, path in chosen.files().items():
+        model = engine.load(path)
+        n = 16 if model.n_bytes > 1 << 30 else 32 if model.n_bytes > 1 << 28 else 128
+        ids = np.random.default_rng(0).integers(0, 1000, n).tolist()
+        found = settings(model)
+        for threads in sorted({1, *chosen.threads}):
+            model.set_threads(threads)
+            rows += compare(model, found, ids, case, chosen)
+        model.close()
+    return rows
+
+
+def compare(
+    model: engine.Model, found: Sequence[Setting], ids: Sequence[int], case: str,
+    chosen: options.Options,
+) -> list[report.Row]:  # fmt: skip
+    """A row for each setting but the first, which is what the others are held against."""
+    threads = model.threads
+    rows = {
+        setting: report.Row(case, threads, f"decode, {setting.name}", "tok/s", "everything")
+        for setting in range(1, len(found))
+        for setting in [found[setting]]
+    }
+    return list(rows.values())
+
+
+def main() -> None:
+    """Measure, print, and with --save keep."""
+    doc = (__doc__ or "").splitlines()[0]
+    chosen = options.parse_plain("feed_forward", doc, rounds=5)
+    report.publish(chosen.name, chosen.about(), measure(chosen), save=chosen.save)
+
+
+if __name__ == "__main__":
+    run(main)

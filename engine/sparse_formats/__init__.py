@@ -1,0 +1,55 @@
+"""Copies of matrices in the layouts that can be read in part: see engine/kernels/skipping.py.
+
+A weight format that has such copies has a file of its own name here, which does not begin with an
+underscore. It offers
+    SPREAD       whether `rows` wants activations as `spread` makes them, else float32
+    pack_rows    a Weight -> uint8 (n_out padded to 32, stride)
+    pack_inputs  a Weight -> uint8 (blocks of inputs, bytes of a block)
+    stride       of an input in the latter, in bytes, for so many tiles of 32 outputs
+    rows         compiled kernel, see ROWS in engine/kernels/skipping.py
+    inputs       compiled kernel, see INPUTS there
+Both copies hold the very numbers of the packed matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPARSE_FORMATS = frozenset(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))
+
+
+class Copy(NamedTuple):
+    """One matrix by rows or by inputs; data as packed, read-only."""
+
+    format: str
+    data: NDArray[np.uint8]
+    n_out: int
+    n_in: int
+
+
+class Sparse(NamedTuple):
+    """Which part of the feed-forwards a single token reads: see engine/kernels/sparse.py.
+
+    thresholds  float32 (n_layers, 2): |activation(gate)| and |product| must be above them
+    paths       int64 (n_layers,): DENSE, BY_ROWS or BY_INPUTS
+    copies      the matrices in part-readable layouts (engine/sparsity/copies.py)
+    """
+
+    thresholds: NDArray[np.float32]
+    paths: NDArray[np.int64]
+    copies: Mapping[str, Copy]
+
+
+def sparse_format(name: str) -> ModuleType:
+    """engine/sparse_formats/<name>.py."""
+    if name not in SPARSE_FORMATS:
+        known = ", ".join(sorted(SPARSE_FORMATS))
+        raise ValueError(f"weights in {name} cannot be read in part; those in {known} can")
+    return import_module(f"{__name__}.{name}")

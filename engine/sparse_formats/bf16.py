@@ -1,0 +1,33 @@
+"""bfloat16, to be read in part."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from engine.kernels import simd
+from engine.kernels.compiler import block, callback
+from engine.kernels.skipping import INPUTS, ROWS, skip_inputs, value_rows
+from engine.sparse_formats import _floats
+
+SPREAD = False
+pack_rows = partial(_floats.pack_rows, number=np.uint16)
+pack_inputs = partial(_floats.pack_inputs, number=np.uint16)
+stride = partial(_floats.stride, number=np.uint16)
+
+
+@block
+def _high(at):
+    return simd.load_bf16(at + 32)
+
+
+@callback(ROWS)
+def rows(weight, stride, blocks, rows, n, x, out):
+    value_rows(simd.load_bf16, 2, False, weight, stride, blocks, rows, n, x, out)
+
+
+@callback(INPUTS)
+def inputs(weight, stride, tiles, blocks, active, first, last, out):
+    skip_inputs(simd.load_bf16, _high, 64, 0, 0, 0,
+                weight, stride, tiles, blocks, active, first, last, out)  # fmt: skip

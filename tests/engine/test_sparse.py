@@ -1,0 +1,137 @@
+"""Decoding that reads a part of the feed-forwards, against the dense decoder and its twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from engine.decoder import Decoder
+from engine.formats import FORMATS
+from engine.kernels.sparse import BY_INPUTS, BY_ROWS, DENSE
+from engine.sparse_formats import Sparse
+from engine.sparsity.copies import make_copies
+from tests.engine.decoders import small_config, small_decoder
+
+IDS = [5, 17, 3, 88, 42, 42, 7, 61, 0, 96, 33, 12]
+BIASES = {"mlp_bias": True, "o_bias": True, "qkv_bias": True}
+PLAIN = {"gated": False, "norm": "layernorm", "residual": "parallel"}
+
+
+def use(decoder: Decoder, gate: float, product: float, path: int) -> None:
+    n = decoder.config.n_layers
+    copies = make_copies(decoder.config, decoder.weights)
+    values = np.tile(np.array([gate, product], np.float32), (n, 1))
+    decoder.use_thresholds(Sparse(values, np.full(n, path, np.int64), copies))
+
+
+def one_by_one(decoder: Decoder) -> np.ndarray:
+    cache = decoder.new_cache()
+    return np.concatenate([decoder.extend(cache, [i]).copy() for i in IDS])
+
+
+def at_once(decoder: Decoder) -> np.ndarray:
+    return decoder.extend(decoder.new_cache(), IDS, all_logits=True)
+
+
+def close(ours: np.ndarray, expected: np.ndarray, format_name: str) -> None:
+    # down takes float32 activations here and 15 bits in the dense product
+    tolerance = 2e-3 if format_name in ("q4", "q4_0", "q8") else 2e-5
+    assert_allclose(ours, expected, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("format_name", sorted(FORMATS))
+@pytest.mark.parametrize("path", [BY_ROWS, BY_INPUTS])
+@pytest.mark.parametrize("flags", [{}, BIASES, {"activation": "relu"}], ids=["", "biases", "relu"])
+def test_thresholds_that_leave_nothing_out_change_roundings_only(
+    format_name: str, path: int, flags: dict[str, Any]
+) -> None:
+    decoder = small_decoder(small_config(**flags), format_name)
+    expected = one_by_one(decoder)
+    # ReLU's zeros are left out, and that is exact
+    use(decoder, 0, 0, path)
+    close(one_by_one(decoder), expected, format_name)
+
+
+@pytest.mark.parametrize("flags", [PLAIN, PLAIN | BIASES | {"norm_bias": True}])
+def test_a_plain_relu_layer_reads_only_the_inputs_that_are_not_zero(flags: dict[str, Any]) -> None:
+    decoder = small_decoder(small_config(activation="relu", **flags))
+    expected = one_by_one(decoder)
+    use(decoder, 0, 0, BY_INPUTS)
+    close(one_by_one(decoder), expected, "f32")
+    n_all = len(IDS) * decoder.config.intermediate_size
+    read = decoder.n_active
+    assert (read[:, 1] < 0.75 * n_all).all()
+    assert (read[:, 1] > 0.25 * n_all).all()
+
+
+def test_a_gated_relu_layer_reads_only_rows_whose_gate_is_open() -> None:
+    decoder = small_decoder(small_config(activation="relu"))
+    use(decoder, 0, 0, BY_ROWS)
+    one_by_one(decoder)
+    n_all = len(IDS) * decoder.config.intermediate_size
+    rows, inputs = decoder.n_active.T
+    assert (rows < 0.75 * n_all).all() and (rows > 0.25 * n_all).all()
+    assert (inputs <= rows).all()
+
+
+@pytest.mark.parametrize("path", [BY_ROWS, BY_INPUTS])
+@pytest.mark.parametrize("flags", [{}, BIASES, {"activation": "gelu"}])
+def test_decoding_leaves_out_what_a_probe_sets_to_zero(path: int, flags: dict[str, Any]) -> None:
+    decoder = small_decoder(small_config(**flags))
+    gate = 0.1 if path == BY_ROWS else -1.0
+    values = np.tile(np.array([gate, 0.05], np.float32), (decoder.config.n_layers, 1))
+    expected, _ = decoder.probe(IDS, values, 0, record=False)
+    use(decoder, gate, 0.05, path)
+    ours = one_by_one(decoder)
+    close(ours, expected, "f32")
+    decoder.use_thresholds(None)
+    assert np.abs(ours - one_by_one(decoder)).max() > 0.01 * np.abs(ours).max()
+
+
+def test_a_probe_records_gates_and_products_and_leaves_the_first_tokens_dense() -> None:
+    decoder = small_decoder(small_config())
+    dense = at_once(decoder)
+    nothing = np.full((decoder.config.n_layers, 2), np.inf, np.float32)
+    logits, record = decoder.probe(IDS, nothing, 4, record=True)
+    assert record.shape == (decoder.config.n_layers, 2, len(IDS), 136)
+    assert logits.shape == (len(IDS) - 4, 97)
+    everything = np.full_like(nothing, -1)
+    same, seen = decoder.probe(IDS, everything, 4, record=True)
+    assert_array_equal(same, dense[4:])
+    assert_array_equal(record[:, :, :4], seen[:, :, :4])
+    assert np.abs(record[1, :, 4:] - seen[1, :, 4:]).max() > 0
+    assert seen.any(axis=(2, 3)).all()
+
+
+@pytest.mark.parametrize("path", [BY_ROWS, BY_INPUTS])
+def test_the_number_of_threads_does_not_change_a_bit(path: int) -> None:
+    found = []
+    for threads in (1, 2, 3, 5):
+        decoder = small_decoder(small_config(), "q4", threads)
+        use(decoder, 0.05, 0.02, path)
+        found.append(one_by_one(decoder))
+    for other in found[1:]:
+        assert_array_equal(other, found[0])
+
+
+def test_several_tokens_and_layers_without_a_path_stay_dense() -> None:
+    decoder = small_decoder(small_config(), "q4", 2)
+    expected, alone = at_once(decoder).copy(), one_by_one(decoder)
+    use(decoder, 10.0, 10.0, BY_ROWS)
+    assert_array_equal(at_once(decoder), expected)
+    assert np.abs(one_by_one(decoder) - alone).max() > 0
+    use(decoder, 10.0, 10.0, DENSE)
+    assert_array_equal(one_by_one(decoder), alone)
+
+
+def test_without_thresholds_the_bits_are_those_of_the_dense_decoder() -> None:
+    decoder = small_decoder(small_config(), "q4_0", 2)
+    expected = one_by_one(decoder)
+    use(decoder, 0.5, 0.5, BY_ROWS)
+    one_by_one(decoder)
+    decoder.use_thresholds(None)
+    assert decoder.sparse is None
+    assert_array_equal(one_by_one(decoder), expected)
