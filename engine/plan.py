@@ -145,7 +145,7 @@ def _matrix_row(weight: Weight) -> list[int]:
     data = weight.data.ctypes.data
     coarse = module.matmul_coarse if module.INT8 else module.matmul
     kernels = [module.matmul.address, coarse.address, module.row.address]
-    return [*kernels, data, groups, blocks, int(module.INT8), 0]
+    return [*kernels, data, groups, blocks, int(module.INT8), 0, 0]
 
 
 def _copy_row(copy: Copy, kind: str) -> list[int]:
@@ -155,7 +155,9 @@ def _copy_row(copy: Copy, kind: str) -> list[int]:
     kernel = module.rows if by_rows else module.inputs
     stride = copy.data.shape[1] if by_rows else module.stride(tiles)
     data, blocks = copy.data.ctypes.data, -(-copy.n_in // 32)
-    return [kernel.address, 0, 0, data, tiles, blocks, int(by_rows and module.SPREAD), stride]
+    scales = data + 32 * stride if copy.format == "int8" else 0
+    spread = int(by_rows and module.SPREAD)
+    return [kernel.address, 0, 0, data, tiles, blocks, spread, stride, scales]
 
 
 def alibi_slopes(config: DecoderConfig) -> NDArray[np.float32]:

@@ -12,7 +12,8 @@ by inputs   for each block of 32 inputs: the scales (float16, one an output), th
             a tile of nibbles has output i low and 16 + i high in byte i.
 
 Both keep the numbers of the packed matrix: a product with all rows or inputs differs from the dense
-one in the order of its sums only. The activations by inputs are float32.
+one in the order of its sums only. The activations by inputs are float32. A third, without stored
+scales, is for inputs of which few are active, see add_inputs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _address = _count = types.int64
 # rows(weight, stride, blocks, rows, n, x, out): out[k] = row rows[k] times x, for k < n
 #   blocks  of 32 columns        rows  int32 (n,)        out  float32 (n,), overwritten
 #   x       float32 (32 blocks,), or what `spread` makes of it, as the layout wants
+# The rows are asked for by who lists them, long before: they lie anywhere.
 ROWS = types.void(_address, _count, _count, _address, _count, _address, _address)
 
 # inputs(weight, stride, tiles, blocks, active, first, last, out)
@@ -42,7 +44,6 @@ INPUTS = types.void(*[_address] * 8)
 RUN_BYTES = 448  # of `spread`, four blocks: see there
 _RUN_FINE, _RUN_SCALE, _RUN_SUM, _RUN_EIGHTS = 128, 256, 320, 384
 ACTIVE_BYTES = 8 + 128 + 128 + 4  # a block of inputs: see active_inputs
-ROW_BYTES_AHEAD = 4096  # as in engine/kernels/matmul.py
 _BLOCKS_AHEAD = 4
 
 
@@ -87,14 +88,11 @@ def spread(x, blocks, out):
 def nibble_rows(offsets, weight, stride, blocks, rows, n, x, out):
     """ROWS of nibbles; offsets: whether blocks have them, else q stands for q - 8."""
     runs = (blocks + 3) // 4
-    ahead = ROW_BYTES_AHEAD // stride + 1
     for k in range(n):
         row = weight + stride * simd.get_i32(rows + 4 * k)
-        coming = weight + stride * simd.get_i32(rows + 4 * min(k + ahead, n - 1))
         scales = row + 64 * runs
         total = simd.zero_f32()
         for j in range(runs):
-            simd.prefetch(coming + 64 * j)
             product = _run(simd.load_u8(row + 64 * j), x + RUN_BYTES * j)
             if offsets:
                 offset = pieces.load_f16_by_four(scales + 8 * (runs + j))
@@ -102,8 +100,6 @@ def nibble_rows(offsets, weight, stride, blocks, rows, n, x, out):
             else:
                 product = simd.add(product, simd.load_f32(x + RUN_BYTES * j + _RUN_EIGHTS))
             total = simd.fma(product, pieces.load_f16_by_four(scales + 8 * j), total)
-        for line in range(64 * runs, stride, 64):
-            simd.prefetch(coming + line)
         simd.set_f32(out + 4 * k, simd.sum_lanes(total))
 
 
@@ -124,12 +120,8 @@ def _run(q, x):
 @kernel
 def value_rows(load, width, scaled, weight, stride, blocks, rows, n, x, out):
     """ROWS of numbers of `width` bytes that `load` reads 16 of; scaled: and a float16 a block."""
-    ahead = ROW_BYTES_AHEAD // stride + 1
     for k in range(n):
         row = weight + stride * simd.get_i32(rows + 4 * k)
-        coming = weight + stride * simd.get_i32(rows + 4 * min(k + ahead, n - 1))
-        for line in range(0, stride, 64):
-            simd.prefetch(coming + line)
         total = simd.zero_f32()
         for b in range(blocks):
             at = row + 32 * width * b
@@ -204,5 +196,37 @@ def skip_inputs(low, high, step, scaled, offsets, shift, weight, stride, tiles, 
             if offsets:
                 a = simd.fma(simd.load_f16(scale + scale_bytes), total, a)
                 c = simd.fma(simd.load_f16(scale + scale_bytes + 32), total, c)
+            simd.store_f32(to, a)
+            simd.store_f32(to + 64, c)
+
+
+@kernel
+def add_inputs(low, high, step, weight, stride, blocks, active, first, last, out):
+    """INPUTS of columns whose scales are in the active values already (engine/sparse_formats/int8).
+
+    A block is 32 inputs of `stride` bytes, then float32 scales, which are for who makes the list.
+    """
+    counts, inputs, values, _ = active_inputs(active, blocks)
+    block_bytes = 32 * stride + 128
+    for at in range(out + 128 * first, out + 128 * last, 64):
+        simd.store_f32(at, simd.zero_f32())
+    for b in range(blocks):
+        n = simd.get_i64(counts + 8 * b)
+        if n == 0:
+            continue
+        block = weight + block_bytes * b
+        coming = min(b + _BLOCKS_AHEAD, blocks - 1)
+        n_coming = simd.get_i64(counts + 8 * coming)
+        for tile in range(first, last):
+            if tile == first or (step * tile) & 63 < step:  # a line of each input begins
+                for j in range(n_coming):
+                    at = stride * simd.get_i32(inputs + 128 * coming + 4 * j) + step * tile
+                    simd.prefetch(weight + block_bytes * coming + at)
+            to = out + 128 * tile
+            a, c = simd.load_f32(to), simd.load_f32(to + 64)
+            for j in range(n):
+                at = block + stride * simd.get_i32(inputs + 128 * b + 4 * j) + step * tile
+                value = simd.splat(simd.get_f32(values + 128 * b + 4 * j))
+                a, c = simd.fma(low(at), value, a), simd.fma(high(at), value, c)
             simd.store_f32(to, a)
             simd.store_f32(to + 64, c)

@@ -27,6 +27,7 @@ from engine.kernels.tables import (
     GROUPS,
     INT8,
     MATMUL,
+    SCALES,
     STRIDE,
     UP_ROWS,
     W_GATE,
@@ -38,6 +39,7 @@ F = np.float32
 # how a layer's feed-forward goes, in batch.paths: everything, rows of up and inputs of down, or the
 # latter only
 DENSE, BY_ROWS, BY_INPUTS = range(3)
+PART = 4  # blocks of the gate that are computed between asking for rows and reading them
 
 
 @kernel
@@ -57,14 +59,14 @@ def sparse_feed_forward(plan, layer, matrices, vector, buffers, batch, thread, n
     gate, active = row_of(buffers.gate, 0), simd.address_of(buffers.active)
     threshold = batch.thresholds[layer, 1]
     n_rows = 32 * (last - first)
-    if plan.gated:
-        _project(matrices[W_GATE], buffers, gate, first, last)
+    scales = matrices[DOWN_INPUTS][SCALES]
     if batch.paths[layer] == BY_ROWS:
         n_rows = _read_rows(plan, layer, matrices, vector, buffers, batch, first, last)
         n_inputs = _gather(buffers, vector[B_UP], active, n_blocks, first, last, n_rows, threshold)
     else:
         up = 0
         if plan.gated:
+            _project(matrices[W_GATE], buffers, gate, first, last)
             up = row_of(buffers.up, 0)
             _project(matrices[W_UP], buffers, up, first, last)
         else:
@@ -72,6 +74,8 @@ def sparse_feed_forward(plan, layer, matrices, vector, buffers, batch, thread, n
         bias = vector[B_GATE] if plan.gated else vector[B_UP]
         feed_forward_gate(gate, up, bias, vector[B_UP], plan.activation, 32 * first, 32 * last)
         n_inputs = _choose(gate, active, n_blocks, first, last, threshold)
+    if scales != 0:
+        _scale(scales, matrices[DOWN_INPUTS][STRIDE], active, n_blocks, first, last)
     buffers.n_active[thread, layer, 0] += n_rows
     buffers.n_active[thread, layer, 1] += n_inputs
     sync.barrier(cells, n_threads)
@@ -93,22 +97,34 @@ def _project(matrix, buffers, out, first, last):
 
 @kernel
 def _read_rows(plan, layer, matrices, vector, buffers, batch, first, last):
-    """Activate the gate, list the neurons above the threshold, and read their rows of `up`.
+    """List the neurons whose gate is above the threshold, and read their rows of `up`.
 
-    The list, buffers.rows, and the products begin at 32 first; returns how many there are.
+    The list, buffers.rows, and the products begin at 32 first; returns how many there are. Rows are
+    asked for when they are known, and read when the next part of the gate has been: memory has
+    other work meanwhile than to find one row after another.
     """
-    gate = row_of(buffers.gate, 0)
-    feed_forward_gate(gate, 0, vector[B_GATE], 0, plan.activation, 32 * first, 32 * last)
+    gate, products = row_of(buffers.gate, 0), row_of(buffers.up, 0) + 128 * first
     rows = simd.address_of(buffers.rows) + 128 * first
-    threshold = batch.thresholds[layer, 0]
-    n = 0
-    for i in range(32 * first, 32 * last):  # without a branch: which ones are active is chance
-        simd.set_i32(rows + 4 * n, i)
-        n += abs(simd.get_f32(gate + 4 * i)) > threshold
-    up = matrices[UP_ROWS]
+    up, threshold = matrices[UP_ROWS], batch.thresholds[layer, 0]
     x = simd.address_of(buffers.spread) if up[INT8] else simd.address_of(buffers.normed)
-    call_rows(up[MATMUL], up[DATA], up[STRIDE], up[BLOCKS], rows, n, x,
-              row_of(buffers.up, 0) + 128 * first)  # fmt: skip
+    n_read = n = 0
+    for b in range(first, last, PART):
+        end = min(b + PART, last)
+        _project(matrices[W_GATE], buffers, gate, b, end)
+        feed_forward_gate(gate, 0, vector[B_GATE], 0, plan.activation, 32 * b, 32 * end)
+        known = n
+        for i in range(32 * b, 32 * end):  # without a branch: which ones are active is chance
+            simd.set_i32(rows + 4 * n, i)
+            n += abs(simd.get_f32(gate + 4 * i)) > threshold
+        for k in range(known, n):
+            at = up[DATA] + up[STRIDE] * simd.get_i32(rows + 4 * k)
+            for line in range(0, up[STRIDE], 64):
+                simd.prefetch(at + line)
+        call_rows(up[MATMUL], up[DATA], up[STRIDE], up[BLOCKS], rows + 4 * n_read, known - n_read,
+                  x, products + 4 * n_read)  # fmt: skip
+        n_read = known
+    call_rows(up[MATMUL], up[DATA], up[STRIDE], up[BLOCKS], rows + 4 * n_read, n - n_read,
+              x, products + 4 * n_read)  # fmt: skip
     return n
 
 
@@ -137,6 +153,17 @@ def _gather(buffers, bias, active, n_blocks, first, last, n, threshold):
             simd.set_f32(sums + 4 * b, simd.get_f32(sums + 4 * b) + value)
             n_inputs += 1
     return n_inputs
+
+
+@kernel
+def _scale(scales, stride, active, n_blocks, first, last):
+    """The values of active inputs times their columns' scales, behind each block."""
+    counts, inputs, values, _ = active_inputs(active, n_blocks)
+    for b in range(first, last):
+        for j in range(simd.get_i64(counts + 8 * b)):
+            scale = scales + (32 * stride + 128) * b + 4 * simd.get_i32(inputs + 128 * b + 4 * j)
+            value = values + 128 * b + 4 * j
+            simd.set_f32(value, simd.get_f32(value) * simd.get_f32(scale))
 
 
 @kernel

@@ -14,10 +14,11 @@ from engine.kernels import simd
 from engine.kernels.compiler import kernel
 
 # columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks
-MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, STRIDE, N_COLUMNS = range(9)
+MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, STRIDE, SCALES, N_COLUMNS = range(10)
 # rows of `matrices`: those of the model, then nine a layer (0 in DATA: absent). The last two are
 # copies to be read in part: their MATMUL is of ROWS and INPUTS in engine/kernels/skipping.py, INT8
-# whether it wants what `spread` makes, GROUPS tiles of 32, STRIDE the bytes of a row or an input
+# whether it wants what `spread` makes, GROUPS tiles of 32, STRIDE the bytes of a row or an input,
+# SCALES the first block's scales of inputs, if values are to be multiplied with them beforehand
 EMBEDDING, POSITION, HEAD, SCREEN, BASIS, FIRST_LAYER = range(6)
 (WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, UP_ROWS, DOWN_INPUTS, N_MATRICES) = range(10)
 # columns of `vectors`, a row a layer and one more for the end: addresses, 0 = absent

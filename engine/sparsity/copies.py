@@ -32,10 +32,12 @@ def make_copies(
     weights: Weights,
     cache_file: Path | None = None,
     on_progress: Progress | None = None,
+    exact: bool = False,
 ) -> dict[str, Copy]:
     """The copies of all layers: "layers.{i}.up_rows" (gated models only), "layers.{i}.down_inputs".
 
-    Mapped from cache_file, which is written first if it is not there; in memory without one.
+    exact: inputs of `down` keep their stored numbers; else they are rounded anew to 8 bits, which
+    is faster where most are left out (engine/sparse_formats/int8.py). Mapped from cache_file, which is written first if it is not there; in memory without one.
     """
     if cache_file is not None:
         if cache_file.exists():
@@ -44,13 +46,13 @@ def make_copies(
             except ValueError as error:
                 logger.warning("{}; copying again", error)
         try:
-            packed.write(cache_file, _entries(config, weights, on_progress))
+            packed.write(cache_file, _entries(config, weights, exact, on_progress))
             return _from_arrays(packed.open_packed(cache_file))
         except OSError as error:
             logger.warning("cannot keep copies in {}: {}", cache_file.parent, error)
     arrays = {
         entry.name: (np.concatenate(list(entry.chunks())), dict(entry.attributes))
-        for entry in _entries(config, weights, on_progress)
+        for entry in _entries(config, weights, exact, on_progress)
     }
     return _from_arrays(arrays)
 
@@ -64,15 +66,16 @@ def _parts(config: DecoderConfig) -> Iterator[tuple[str, str, str]]:
 
 
 def _entries(
-    config: DecoderConfig, weights: Weights, on_progress: Progress | None
+    config: DecoderConfig, weights: Weights, exact: bool, on_progress: Progress | None
 ) -> Iterator[packed.Entry]:
     parts = list(_parts(config))
     for n_done, (name, matrix, function) in enumerate(parts):
         weight = weights.matrices[matrix]
-        pack = getattr(sparse_format(weight.format), function)
+        name_of_format = weight.format if exact or function == "pack_rows" else "int8"
+        pack = getattr(sparse_format(name_of_format), function)
         shape = _shape(weight, pack, function == "pack_rows")
         attributes = {
-            "format": weight.format, "n_out": weight.n_out, "n_in": weight.n_in, "shape": shape,
+            "format": name_of_format, "n_out": weight.n_out, "n_in": weight.n_in, "shape": shape,
         }  # fmt: skip
         chunks = partial(_packed, pack, weight, n_done / len(parts), on_progress)
         yield packed.Entry(name, shape[0] * shape[1], attributes, chunks)

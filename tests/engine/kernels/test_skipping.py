@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from engine.formats import FORMATS, Weight, weight_format
 from engine.kernels import activations, skipping
 from engine.kernels.layout import padded
-from engine.sparse_formats import SPARSE_FORMATS, sparse_format
+from engine.sparse_formats import SPARSE_FORMATS, int8, sparse_format
 from tests.engine.test_formats import int8_blocks
 
 Floats = NDArray[np.float32]
-NAMES = sorted(SPARSE_FORMATS)
+NAMES = sorted(SPARSE_FORMATS - {"int8"})
 SHAPES = [(1, 32), (37, 200), (64, 576), (72, 136)]
 
 
@@ -66,10 +66,16 @@ def active_of(x: Floats) -> NDArray[np.uint8]:
     return np.concatenate(parts)
 
 
-def inputs_of(weight: Weight, x: Floats, shares: int = 1) -> Floats:
-    """The kernel: the matrix times x (n_in,), whose zeros are not read; outputs in some shares."""
-    module, tiles = sparse_format(weight.format), -(-weight.n_out // 32)
+def inputs_of(weight: Weight, x: Floats, shares: int = 1, name: str | None = None) -> Floats:
+    """The kernel: the matrix times x (n_in,), whose zeros are not read; outputs in some shares.
+
+    name: of the copy's format, where it is not the weight's.
+    """
+    module, tiles = sparse_format(name or weight.format), -(-weight.n_out // 32)
     copy = np.ascontiguousarray(module.pack_inputs(weight))
+    if name == "int8":
+        scales = np.ascontiguousarray(copy[:, -128:]).view(np.float32).ravel()
+        x = x * scales[: len(x)]
     active, out = active_of(x), np.full(32 * tiles, np.nan, np.float32)
     edges = [tiles * i // shares for i in range(shares + 1)]
     for first, last in pairwise(edges):
@@ -88,7 +94,7 @@ def sparse_row(rng: np.random.Generator, n: int, active: float) -> Floats:
 
 
 def test_every_weight_format_can_be_read_in_part() -> None:
-    assert SPARSE_FORMATS == FORMATS
+    assert SPARSE_FORMATS == FORMATS | {"int8"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,3 +133,20 @@ def test_the_sharing_of_outputs_does_not_change_a_bit(rng: np.random.Generator, 
     whole = inputs_of(weight, x)
     for shares in (2, 3, 5):
         assert_array_equal(inputs_of(weight, x, shares), whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_inputs_in_8_bits_match_their_dequantize(
+    rng: np.random.Generator, name: str, shape: tuple[int, int]
+) -> None:
+    weight = weight_of(rng, name, shape)
+    values, exact = int8.dequantize(weight), values_of(weight)
+    largest = np.abs(exact).max(axis=0)
+    assert (np.abs(values - exact) <= 0.51 * largest / 127).all()
+    for active in (0.0, 0.1, 1.0):
+        x = sparse_row(rng, shape[1], active)
+        tolerance = 1e-5 * np.abs(values).max() * max(np.abs(x).sum(), 1)
+        ours = inputs_of(weight, x, name="int8")
+        assert_allclose(ours, values @ x, atol=tolerance)
+        assert_array_equal(inputs_of(weight, x, 2, "int8"), ours)
