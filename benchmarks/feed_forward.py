@@ -3,15 +3,17 @@
 Speed only: thresholds are set so that so many neurons of every layer are left out, whatever that
 does to the text; models that are trained to be so sparse lose little, ours is not one. The gate
 stays dense. Each round decodes the same tokens with everything and with each share, one right
-after the other; "byte limit" is how many fewer bytes a token reads. The rows "head screened" read
-of the head what a calibrated screen of rank 256 reads (speed only, too: nothing is certain of its
-words here). --model shape-1.1b and shape-6.7b are random weights of those sizes.
+after the other; the byte limit is what it would be if only the bytes that a token reads counted.
+The rows "head screened" read of the head what a calibrated screen of rank 256 reads (speed only,
+too: nothing is certain of its words here). --model shape-1.1b and shape-6.7b are random weights of
+those sizes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +21,9 @@ import numpy as np
 import engine
 from benchmarks import machine, options, report
 from engine.cache_dir import cache_dir
-from engine.formats import weight_format
+from engine.formats import Weight, weight_format
 from engine.plan import Screen
-from engine.sparse_formats import Sparse, sparse_format
+from engine.sparse_formats import Copy, Sparse
 from engine.sparsity import copies, thresholds
 
 SHARES = (0.7, 0.8, 0.9)
@@ -39,12 +41,13 @@ class Setting(NamedTuple):
     share: float  # of the neurons left out, as it was reached
 
 
-def settings(model: engine.Model) -> list[Setting]:
+def settings(model: engine.Model, ids: Sequence[int]) -> list[Setting]:
     """Everything first."""
     decoder, config = model.decoder, model.config
-    name = f"{model.fingerprint[:32]}-v{copies.VERSION}.copies"
-    parts = copies.make_copies(config, model.weights, cache_dir() / "packed" / name)
-    text = np.random.default_rng(1).integers(0, 1000, 64).tolist()
+    options.note("copying what is read in part, if it is not there")
+    name = f"{model.fingerprint[:32]}-v{copies.VERSION}-int8.copies"
+    file = cache_dir() / "packed" / name
+    parts = copies.make_copies(config, model.weights, file, rounded=True)
     whole = dense_bytes(model)
     screen = random_screen(model)
     head = model.weights.matrices["embedding" if config.tied_head else "head"].data.nbytes
@@ -52,10 +55,10 @@ def settings(model: engine.Model) -> list[Setting]:
     found = [Setting("everything", None, None, whole, 0.0)]
     for share in SHARES:
         options.note(f"thresholds that leave out {share:.0%}")
-        forced = thresholds.forced(decoder, [text], share)
+        forced = thresholds.forced(decoder, [ids], share)
         sparse = Sparse(forced.values, forced.paths, parts)
-        reached = reached_share(model, sparse, text)
-        n_bytes = whole - skipped_bytes(model, reached)
+        reached = reached_share(model, sparse, ids)
+        n_bytes = whole - skipped_bytes(model, parts, reached)
         label = f"{share:.0%} left out"
         found.append(Setting(label, sparse, None, n_bytes, reached))
         if screen is not None:
@@ -71,23 +74,13 @@ def dense_bytes(model: engine.Model) -> int:
     return model.n_bytes - unread
 
 
-def skipped_bytes(model: engine.Model, share: float) -> float:
-    """What a token does not read of `up` and `down` when a share of the neurons is left out.
-
-    By rows, what is read is in proportion. By inputs a block's scales are read whole if any of its
-    32 inputs is active, as some nearly always are.
-    """
+def skipped_bytes(model: engine.Model, parts: Mapping[str, Copy], share: float) -> float:
+    """What a token does not read of `up` and `down` when a share of the neurons is left out."""
+    matrices = model.weights.matrices
     total = 0.0
-    for name, weight in model.weights.matrices.items():
-        if name.endswith("w_up") and model.config.gated:
-            total += share * weight.data.nbytes
-        elif name.endswith("w_down"):
-            stride = sparse_format(weight.format).stride(-(-weight.n_out // 32))
-            n_blocks = -(-weight.n_in // 32)
-            numbers = n_blocks * weight_format(weight.format).BLOCK_BYTES * weight.n_out // 16
-            numbers -= 32 * n_blocks * stride
-            read = (1 - share) * 32 * n_blocks * stride + (1 - share**32) * max(numbers, 0)
-            total += weight.data.nbytes - read
+    for name, copy in parts.items():
+        dense = matrices[name.replace("up_rows", "w_up").replace("down_inputs", "w_down")]
+        total += dense.data.nbytes - (1 - share) * copy.data.nbytes
     return total
 
 
@@ -110,11 +103,11 @@ def random_screen(model: engine.Model) -> Screen | None:
         return None
     rng = np.random.default_rng(0)
 
-    def packed(name: str, n_out: int, n_in: int) -> engine.formats.Weight:
+    def packed(name: str, n_out: int, n_in: int) -> Weight:
         rows = rng.standard_normal((64, n_in), dtype=np.float32)
         data = weight_format(name).quantize(rows)
         repeated = np.concatenate([data] * -(-n_out // 64))[: -(-n_out // 16)]
-        return engine.formats.Weight(name, repeated, n_out, n_in)
+        return Weight(name, repeated, n_out, n_in)
 
     scores = packed("q4_0", config.vocab_size, _RANK)
     basis = packed("q8", _RANK, config.hidden_size)
@@ -144,36 +137,65 @@ def measure(chosen: options.Options) -> list[report.Row]:
     rows = []
     for case, path in chosen.files().items():
         model = engine.load(path)
-        n = 16 if model.n_bytes > 1 << 30 else 32 if model.n_bytes > 1 << 28 else 128
+        n = 128 if model.n_bytes < 1 << 28 else 16 if chosen.quick else 32
         ids = np.random.default_rng(0).integers(0, 1000, n).tolist()
-        found = settings(model)
+        found = settings(model, ids)
         for threads in sorted({1, *chosen.threads}):
+            options.note(f"{case}, {threads} threads")
             model.set_threads(threads)
-            rows += compare(model, found, ids, case, chosen)
+            rows += compare(model, found, ids, case, chosen.rounds)
         model.close()
     return rows
 
 
 def compare(
-    model: engine.Model, found: Sequence[Setting], ids: Sequence[int], case: str,
-    chosen: options.Options,
-) -> list[report.Row]:  # fmt: skip
+    model: engine.Model, found: Sequence[Setting], ids: Sequence[int], case: str, rounds: int
+) -> list[report.Row]:
     """A row for each setting but the first, which is what the others are held against."""
-    threads = model.threads
-    rows = {
-        setting: report.Row(case, threads, f"decode, {setting.name}", "tok/s", "everything")
-        for setting in range(1, len(found))
-        for setting in [found[setting]]
-    }
-    return list(rows.values())
+    everything, *others = found
+    rows = [
+        report.Row(case, model.threads, f"decode, {other.name}", "tok/s", everything.name)
+        for other in others
+    ]
+    for i in range(rounds + 1):
+        for row, other in zip(rows, others, strict=True):
+            # right before and right after: the speed of memory drifts
+            first, load = decode(model, everything, ids)
+            ours, own_load = decode(model, other, ids)
+            last, last_load = decode(model, everything, ids)
+            if i:  # the first finds pages that were never touched
+                row.add(ours, 2 / (1 / first + 1 / last), own_load, load, last_load)
+    for row, other in zip(rows, others, strict=True):
+        row.extra = {
+            "share_reached": other.share,
+            "bytes_per_token": int(other.n_bytes),
+            "bytes_per_token_dense": int(everything.n_bytes),
+            "byte_limit": everything.n_bytes / other.n_bytes,
+        }
+    return rows
+
+
+def limits(rows: Sequence[report.Row]) -> str:
+    """A line a case: how much fewer bytes are read."""
+    seen = {(row.case, row.metric): row.extra for row in rows}
+    return "\n".join(
+        f"{case}, {metric}: {extra['share_reached']:.1%} reached, "
+        f"{extra['bytes_per_token'] / 1e6:,.0f} of {extra['bytes_per_token_dense'] / 1e6:,.0f} MB "
+        f"a token, byte limit {extra['byte_limit']:.2f}x"
+        for (case, metric), extra in seen.items()
+    )
 
 
 def main() -> None:
     """Measure, print, and with --save keep."""
     doc = (__doc__ or "").splitlines()[0]
     chosen = options.parse_plain("feed_forward", doc, rounds=5)
-    report.publish(chosen.name, chosen.about(), measure(chosen), save=chosen.save)
+    if chosen.label == options.DEFAULT:
+        chosen = replace(chosen, formats=("Q4_0",))
+    rows = measure(chosen)
+    print(limits(rows), end="\n\n")
+    report.publish(chosen.name, chosen.about(), rows, save=chosen.save)
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -2,7 +2,7 @@
 
 The scales of a packed matrix stand for 32 inputs each, and of 32 inputs one is nearly always
 active: at 90 % left out, scales are more than half of what copies with the stored numbers read.
-Rounding the columns anew to 8 bits costs 0.6 % of a product (docs/log.md). Copies only: no weight
+Rounding the columns anew to 8 bits costs 1 % of a product (docs/log.md). Copies only: no weight
 format has this name.
 """
 

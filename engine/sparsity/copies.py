@@ -32,12 +32,13 @@ def make_copies(
     weights: Weights,
     cache_file: Path | None = None,
     on_progress: Progress | None = None,
-    exact: bool = False,
+    rounded: bool = False,
 ) -> dict[str, Copy]:
     """The copies of all layers: "layers.{i}.up_rows" (gated models only), "layers.{i}.down_inputs".
 
-    exact: inputs of `down` keep their stored numbers; else they are rounded anew to 8 bits, which
-    is faster where most are left out (engine/sparse_formats/int8.py). Mapped from cache_file, which is written first if it is not there; in memory without one.
+    rounded     inputs of `down` in 8 bits anew: faster where most are left out, but not the numbers
+                of the packed matrix, which all other copies hold (engine/sparse_formats/int8.py)
+    cache_file  what copies are mapped from, written first if it is not there; in memory without
     """
     if cache_file is not None:
         if cache_file.exists():
@@ -46,13 +47,13 @@ def make_copies(
             except ValueError as error:
                 logger.warning("{}; copying again", error)
         try:
-            packed.write(cache_file, _entries(config, weights, exact, on_progress))
+            packed.write(cache_file, _entries(config, weights, rounded, on_progress))
             return _from_arrays(packed.open_packed(cache_file))
         except OSError as error:
             logger.warning("cannot keep copies in {}: {}", cache_file.parent, error)
     arrays = {
         entry.name: (np.concatenate(list(entry.chunks())), dict(entry.attributes))
-        for entry in _entries(config, weights, exact, on_progress)
+        for entry in _entries(config, weights, rounded, on_progress)
     }
     return _from_arrays(arrays)
 
@@ -66,12 +67,12 @@ def _parts(config: DecoderConfig) -> Iterator[tuple[str, str, str]]:
 
 
 def _entries(
-    config: DecoderConfig, weights: Weights, exact: bool, on_progress: Progress | None
+    config: DecoderConfig, weights: Weights, rounded: bool, on_progress: Progress | None
 ) -> Iterator[packed.Entry]:
     parts = list(_parts(config))
     for n_done, (name, matrix, function) in enumerate(parts):
         weight = weights.matrices[matrix]
-        name_of_format = weight.format if exact or function == "pack_rows" else "int8"
+        name_of_format = "int8" if rounded and function == "pack_inputs" else weight.format
         pack = getattr(sparse_format(name_of_format), function)
         shape = _shape(weight, pack, function == "pack_rows")
         attributes = {

@@ -91,17 +91,19 @@ class Statistics(NamedTuple):
     active_inputs: NDArray[np.float64]
 
 
-def statistics(decoder: Decoder, pieces: Texts, values: Floats | None = None) -> list[Statistics]:
-    """Of each layer; `values`: thresholds that are in force meanwhile."""
+def statistics(
+    decoder: Decoder, pieces: Texts, values: Floats | None = None, start: int = START
+) -> list[Statistics]:
+    """Of each layer; `values`: thresholds that are in force meanwhile, from token `start` on."""
     rng = np.random.default_rng(0)
     config = decoder.config
     seen: list[list[Floats]] = [[] for _ in range(config.n_layers)]
     in_force = np.full((config.n_layers, 2), ALL) if values is None else values
     per_piece = max(1, _SAMPLES // config.intermediate_size // len(pieces))
     for piece in pieces:
-        _, record = decoder.probe(piece, in_force, START, record=True)
-        n = min(per_piece, len(piece) - START)
-        tokens = START + rng.choice(len(piece) - START, n, replace=False)
+        _, record = decoder.probe(piece, in_force, start, record=True)
+        n = min(per_piece, len(piece) - start)
+        tokens = start + rng.choice(len(piece) - start, n, replace=False)
         for layer in range(config.n_layers):
             seen[layer].append(np.abs(record[layer][:, tokens]))
     return [

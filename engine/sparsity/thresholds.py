@@ -71,7 +71,8 @@ class Thresholds:
 
 def dense(n_layers: int) -> Thresholds:
     """Nothing is left out."""
-    return Thresholds(np.full((n_layers, 2), ALL), np.zeros(n_layers, np.int64))
+    layers = (Layer(DENSE, 1.0, 1.0, 0.0, 0.0),) * n_layers
+    return Thresholds(np.full((n_layers, 2), ALL), np.zeros(n_layers, np.int64), layers)
 
 
 def measure_costs(decoder: Decoder, copies: Mapping[str, Copy], texts: Texts) -> Costs:
@@ -89,7 +90,7 @@ def calibrate(decoder: Decoder, texts: Texts, budget: float, costs: Costs) -> Th
     pieces = pieces_of(texts)
     reference = [distributions(decoder, piece) for piece in pieces]
     layers = statistics(decoder, pieces)
-    rates = _losses(decoder, pieces[:2], reference[:2], layers)
+    rates = _losses(decoder, pieces[:1], reference[:1], layers)
     choices = [_Choices.of(stats, rate, costs) for stats, rate in zip(layers, rates, strict=True)]
     best, allowed = dense(len(layers)), budget
     for _ in range(4):
@@ -130,7 +131,7 @@ def forced(decoder: Decoder, texts: Texts, share: float) -> Thresholds:
     values = dense(config.n_layers).values
     site = 0 if config.gated else 1
     for _ in range(3):
-        stats = statistics(decoder, pieces, values)
+        stats = statistics(decoder, pieces, values, start=0)
         for layer, seen in enumerate(stats):
             sizes = (seen.gates, seen.products)[site]
             values[layer, site] = np.quantile(sizes, share)

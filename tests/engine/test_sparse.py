@@ -20,9 +20,9 @@ BIASES = {"mlp_bias": True, "o_bias": True, "qkv_bias": True}
 PLAIN = {"gated": False, "norm": "layernorm", "residual": "parallel"}
 
 
-def use(decoder: Decoder, gate: float, product: float, path: int, exact: bool = True) -> None:
+def use(decoder: Decoder, gate: float, product: float, path: int, rounded: bool = False) -> None:
     n = decoder.config.n_layers
-    copies = make_copies(decoder.config, decoder.weights, exact=exact)
+    copies = make_copies(decoder.config, decoder.weights, rounded=rounded)
     values = np.tile(np.array([gate, product], np.float32), (n, 1))
     decoder.use_thresholds(Sparse(values, np.full(n, path, np.int64), copies))
 
@@ -111,19 +111,19 @@ def test_inputs_in_8_bits_change_little(path: int) -> None:
     decoder = small_decoder(small_config(), "q4")
     use(decoder, 0.05, 0.02, path)
     expected, read = one_by_one(decoder), decoder.n_active
-    use(decoder, 0.05, 0.02, path, exact=False)
+    use(decoder, 0.05, 0.02, path, rounded=True)
     ours = one_by_one(decoder)
     assert 0 < np.abs(ours - expected).max() < 0.05 * np.abs(expected).max()
     assert_allclose(decoder.n_active, read, rtol=0.02)
 
 
 @pytest.mark.parametrize("path", [BY_ROWS, BY_INPUTS])
-@pytest.mark.parametrize("exact", [False, True])
-def test_the_number_of_threads_does_not_change_a_bit(path: int, exact: bool) -> None:
+@pytest.mark.parametrize("rounded", [False, True])
+def test_the_number_of_threads_does_not_change_a_bit(path: int, rounded: bool) -> None:
     found = []
     for threads in (1, 2, 3, 5):
         decoder = small_decoder(small_config(), "q4", threads)
-        use(decoder, 0.05, 0.02, path, exact)
+        use(decoder, 0.05, 0.02, path, rounded)
         found.append(one_by_one(decoder))
     for other in found[1:]:
         assert_array_equal(other, found[0])

@@ -13,23 +13,23 @@ from tests.engine.decoders import packed_weights, random_values, small_config
 
 
 @pytest.mark.parametrize("format_name", ["q4", "q8", "f32"])
-@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("rounded", [False, True])
 def test_copies_from_disk_are_those_in_memory(
-    tmp_path: Path, format_name: str, exact: bool
+    tmp_path: Path, format_name: str, rounded: bool
 ) -> None:
     config = small_config()
     weights = packed_weights(random_values(config), format_name)
     file = tmp_path / "copies.weights"
     stages: list[float] = []
     made = copies.make_copies(
-        config, weights, file, lambda stage, fraction: stages.append(fraction), exact
+        config, weights, file, lambda stage, fraction: stages.append(fraction), rounded
     )
     assert stages == [0, 0.25, 0.5, 0.75]
-    read = copies.make_copies(config, weights, file, lambda *_: pytest.fail("it is there"), exact)
+    read = copies.make_copies(config, weights, file, lambda *_: pytest.fail("it is there"), rounded)
     assert set(made) == {
         f"layers.{i}.{kind}" for i in (0, 1) for kind in ("up_rows", "down_inputs")
     }
-    for name, copy in copies.make_copies(config, weights, exact=exact).items():
+    for name, copy in copies.make_copies(config, weights, rounded=rounded).items():
         for other in (made[name], read[name]):
             assert other._replace(data=None) == copy._replace(data=None)
             assert_array_equal(other.data, copy.data)
