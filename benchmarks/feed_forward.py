@@ -137,7 +137,7 @@ def measure(chosen: options.Options) -> list[report.Row]:
     rows = []
     for case, path in chosen.files().items():
         model = engine.load(path)
-        n = 128 if model.n_bytes < 1 << 28 else 16 if chosen.quick else 32
+        n = 128 if model.n_bytes < 1 << 28 else 32
         ids = np.random.default_rng(0).integers(0, 1000, n).tolist()
         found = settings(model, ids)
         for threads in sorted({1, *chosen.threads}):
