@@ -59,7 +59,7 @@ def settings(model: engine.Model, ids: Sequence[int]) -> list[Setting]:
         sparse = Sparse(forced.values, forced.paths, parts)
         reached = reached_share(model, sparse, ids)
         n_bytes = whole - skipped_bytes(model, parts, reached)
-        label = f"{share:.0%} left out"
+        label = f"{100 * share:.0f} % left out"
         found.append(Setting(label, sparse, None, n_bytes, reached))
         if screen is not None:
             label += ", head screened"
@@ -138,7 +138,7 @@ def measure(chosen: options.Options) -> list[report.Row]:
     for case, path in chosen.files().items():
         model = engine.load(path)
         n = 128 if model.n_bytes < 1 << 28 else 32
-        ids = np.random.default_rng(0).integers(0, 1000, n).tolist()
+        ids = np.random.default_rng(0).integers(0, min(1000, model.config.vocab_size), n).tolist()
         found = settings(model, ids)
         for threads in sorted({1, *chosen.threads}):
             options.note(f"{case}, {threads} threads")
