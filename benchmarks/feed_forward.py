@@ -4,7 +4,7 @@ Speed only: thresholds are set so that so many neurons of every layer are left o
 does to the text; models that are trained to be so sparse lose little, ours is not one. The gate
 stays dense. Each round decodes the same tokens with everything and with each share, one right
 after the other; the byte limit is what it would be if only the bytes that a token reads counted.
-The rows "head screened" read of the head what a calibrated screen of rank 256 reads (speed only,
+The rows "head screened" read of the head what a screen of 256 numbers a row reads (speed only,
 too: nothing is certain of its words here). --model shape-1.1b and shape-6.7b are random weights of
 those sizes.
 """
@@ -27,7 +27,7 @@ from engine.sparse_formats import Copy, Sparse
 from engine.sparsity import copies, thresholds
 
 SHARES = (0.7, 0.8, 0.9)
-_RANK = 256
+_SCREENED = 256
 _WARM = 4  # tokens
 
 
@@ -59,7 +59,7 @@ def settings(model: engine.Model, ids: Sequence[int]) -> list[Setting]:
         sparse = Sparse(forced.values, forced.paths, parts)
         reached = reached_share(model, sparse, ids)
         n_bytes = whole - skipped_bytes(model, parts, reached)
-        label = f"{share:.0%} left out"
+        label = f"{100 * share:.0f} % left out"
         found.append(Setting(label, sparse, None, n_bytes, reached))
         if screen is not None:
             label += ", head screened"
@@ -97,9 +97,9 @@ def reached_share(model: engine.Model, sparse: Sparse, text: Sequence[int]) -> f
 
 
 def random_screen(model: engine.Model) -> Screen | None:
-    """As large as a calibrated one; None for a head of less than twice its rank."""
+    """One that reads the head's first 256 numbers of a row in 4 bits; None for a small head."""
     config = model.config
-    if config.hidden_size < 2 * _RANK:
+    if config.hidden_size < 2 * _SCREENED:
         return None
     rng = np.random.default_rng(0)
 
@@ -109,15 +109,15 @@ def random_screen(model: engine.Model) -> Screen | None:
         repeated = np.concatenate([data] * -(-n_out // 64))[: -(-n_out // 16)]
         return Weight(name, repeated, n_out, n_in)
 
-    scores = packed("q4_0", config.vocab_size, _RANK)
-    basis = packed("q8", _RANK, config.hidden_size)
-    return Screen(scores, basis, np.zeros(-(-config.vocab_size // 16) * 16, np.float32))
+    scores = packed("q4_0", config.vocab_size, _SCREENED)
+    bounds = np.zeros(-(-config.vocab_size // 16) * 16, np.float32)
+    return Screen(scores, None, None, bounds, 0.0, 0.0)
 
 
 def decode(model: engine.Model, setting: Setting, ids: Sequence[int]) -> tuple[float, machine.Load]:
     """Tokens a second from an empty cache on."""
     decoder = model.decoder
-    decoder.use_screen(setting.screen, 0.0)
+    decoder.use_screen(setting.screen)
     decoder.use_thresholds(setting.sparse)
     cache = decoder.new_cache()
     n_best = 1 if setting.screen else 0
@@ -138,7 +138,7 @@ def measure(chosen: options.Options) -> list[report.Row]:
     for case, path in chosen.files().items():
         model = engine.load(path)
         n = 128 if model.n_bytes < 1 << 28 else 32
-        ids = np.random.default_rng(0).integers(0, 1000, n).tolist()
+        ids = np.random.default_rng(0).integers(0, min(1000, model.config.vocab_size), n).tolist()
         found = settings(model, ids)
         for threads in sorted({1, *chosen.threads}):
             options.note(f"{case}, {threads} threads")

@@ -72,7 +72,6 @@ class Decoder:
         self._plan = make_plan(self.config, self.weights, kv_format(self.kv_format))
         self._tables = make_tables(self.config, self.weights)
         self._screen: Screen | None = None
-        self._margin = 0.0
         self._sparse = self._dense = Sparse(
             np.zeros((self.config.n_layers, 2), np.float32),
             np.zeros(self.config.n_layers, np.int64),
@@ -91,14 +90,11 @@ class Decoder:
             self.team.resize(n_threads)
             self._follow_team()
 
-    def use_screen(self, screen: Screen | None, margin: float = 0.0) -> None:
-        """From the next call on, let calls that need only the best logits compute only those.
-
-        margin  how many of the screen's bounds a logit may be off. None = all logits, always.
-        """
-        self._screen, self._margin = screen, margin
+    def use_screen(self, screen: Screen | None) -> None:
+        """From the next call on, let calls that need only the best logits compute only those; None:
+        all logits, always."""
+        self._screen = screen
         self._tables = make_tables(self.config, self.weights, screen, self._sparse.copies)
-        self._follow_team()
 
     def use_thresholds(self, sparse: Sparse | None) -> None:
         """From the next call on, single tokens leave out what is below; None = nothing is.
@@ -120,14 +116,10 @@ class Decoder:
         total: NDArray[np.int64] = self._scratch.n_active.sum(axis=0)
         return total
 
-    @property
-    def _rank(self) -> int:
-        return self._screen.scores.n_in if self._screen and self._screen.basis else 0
-
     def _follow_team(self) -> None:
         """What depends on the number of threads."""
         n = self.team.n_threads
-        self._scratch = Scratch(self.config, n, self._rank)
+        self._scratch = Scratch(self.config, n)
         self._pace = Pace(n)
 
     def new_cache(self) -> KVCache:
@@ -173,6 +165,12 @@ class Decoder:
             if on_progress:
                 on_progress(start, len(token_ids))
         return np.concatenate(rows) if all_logits else logits
+
+    def states(self, n: int) -> NDArray[np.float32]:
+        """What the head was multiplied with for the last n logits of the latest call, at most a
+        chunk: (n, hidden_size) float32, a copy."""
+        normed = self._scratch.latest.normed
+        return normed[len(normed) - n :, : self.config.hidden_size].copy()
 
     def branch(
         self,
@@ -237,15 +235,15 @@ class Decoder:
         cos, sin = self._rotations.at(positions, total)
         sparse = self._sparse
         return Batch(
-            *(ids, positions, slots, visible, path, self._windows, 0, 0),
-            *(sparse.paths, sparse.thresholds, 0, 0, self._no_record, self._margin, cos, sin),
+            *(ids, positions, slots, visible, path, self._windows, 0, 0, 0),
+            *(sparse.paths, sparse.thresholds, 0, 0, self._no_record, 0.0, cos, sin),
         )
 
     def _run(
         self, cache: KVCache, batch: Batch, n_logits: int, n_best: int, cancel: Cancel | None
     ) -> NDArray[np.float32]:
-        n_best = self._screened_best(n_logits, n_best)
-        batch = batch._replace(n_best=n_best)
+        if n_best := self._screened_best(n_logits, n_best):
+            batch = self._screened(batch, n_best)
         buffers = self._scratch.buffers(
             len(batch.token_ids),
             int(batch.visible[-1]) + batch.path.shape[1],
@@ -266,12 +264,22 @@ class Decoder:
         self._pace.record(kind, time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
 
+    def _screened(self, batch: Batch, n_best: int) -> Batch:
+        assert self._screen is not None
+        screen = self._screen
+        return batch._replace(
+            n_best=n_best,
+            n_first=max(n_best, screen.n_first),
+            margin=screen.margin if n_best == 1 else screen.margins,
+        )
+
     def _screened_best(self, n_logits: int, n_best: int) -> int:
         """How many best logits the kernel is asked for; 0 = all logits."""
         if self._screen is None or self.config.head_bias or not n_logits:
             return 0
         n_groups = self.config.vocab_size // ROWS
-        fits = n_best <= min(SCREENED_BEST, n_groups) and n_logits <= SCREENED_ROWS
+        n_first = max(n_best, self._screen.n_first)
+        fits = n_first <= min(SCREENED_BEST, n_groups) and n_logits <= SCREENED_ROWS
         return n_best if fits else 0
 
     def _scaled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:

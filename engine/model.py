@@ -26,6 +26,7 @@ from engine.kernels.cpu import instructions
 from engine.kv_formats import kv_format, kv_format_for
 from engine.lookup import CallTimes
 from engine.sampling import SamplingParams
+from engine.sparsity.levels import Sparsity, apply, sparsity_of
 from engine.threads import Team
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.weights import LAYOUT_VERSION, Weights, load_weights
@@ -47,7 +48,9 @@ class Model:
     max_seq_len: int  # tokens of prompt and answer together
     stop_ids: frozenset[int]  # end the answer
     generation_defaults: dict[str, float]  # sampling values that the checkpoint recommends
+    packed_file: Path | None = None  # of the packed weights
     cache: KVCache = field(init=False)
+    sparsity: Sparsity = field(init=False, default_factory=Sparsity)  # what is skipped
     call_times: CallTimes = field(init=False, default_factory=CallTimes)  # of decoding, for lookup
 
     def __post_init__(self) -> None:
@@ -92,6 +95,17 @@ class Model:
         ValueError outside 1 … engine.cores.MAX_THREADS.
         """
         self.decoder.set_threads(default_threads() if threads is None else threads)
+
+    def set_sparsity(self, level: str | float) -> None:
+        """Skip what the level allows from the next call on: "off", "exact", "balanced", "fast", or
+        a share of the feed-forward up to 0.9.
+
+        ValueError; engine.sparsity.calibration.NotCalibratedError where `calibrate` has to be
+        called first.
+        """
+        self.sparsity = sparsity_of(self, level)
+        apply(self, self.sparsity)
+        self.call_times = CallTimes()
 
     def cached_prefix(self, token_ids: Sequence[int]) -> int:
         """How many leading ids need no computation."""
@@ -196,7 +210,8 @@ def load(
     report("reading", 0.0)
     digest = fingerprint(checkpoint, cache_dir())
     name = f"{digest[:32]}-{weight_format or 'stored'}-v{LAYOUT_VERSION}.weights"
-    weights = load_weights(checkpoint, config, weight_format, cache_dir() / "packed" / name, report)
+    packed_file = cache_dir() / "packed" / name
+    weights = load_weights(checkpoint, config, weight_format, packed_file, report)
     tokenizer = load_tokenizer(checkpoint)
     decoder = Decoder(config, weights, team, kv_cache or kv_format_for(weights))
     report("starting" if is_compiled() else "compiling kernels (first start)", 0.0)
@@ -212,6 +227,7 @@ def load(
         max_seq_len=context,
         stop_ids=_stop_ids(checkpoint, tokenizer),
         generation_defaults=_generation_defaults(checkpoint),
+        packed_file=packed_file,
     )
 
 

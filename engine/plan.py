@@ -74,14 +74,24 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
 class Screen(NamedTuple):
     """What says roughly what the head would: see engine/kernels/head.py.
 
-    scores  (vocab_size, rank)
-    basis   (rank, hidden_size): from hidden states to what `scores` multiplies; None = the same
-    bounds  float32 (vocab_size padded to groups,)
+    scores   (vocab_size, n) of the first n numbers of a state
+    rest     (vocab_size, hidden_size - n) of the others, with one byte an activation; None: there
+             are no others
+    basis    (hidden_size, hidden_size): what turns states before; None = they stay as they are
+    bounds   float32 (vocab_size padded to groups,): how far a score may be off, for a state of
+             length 1
+    margin   in bounds: what a logit may be above the screen's score, where one logit is needed
+    margins  the same where several are
+    n_first  groups of logits that are computed in any case
     """
 
     scores: Weight
+    rest: Weight | None
     basis: Weight | None
     bounds: NDArray[np.float32]
+    margin: float
+    margins: float
+    n_first: int = 1
 
 
 class Tables(NamedTuple):
@@ -113,6 +123,8 @@ def make_tables(
     matrices[tables.HEAD] = _matrix_row(weights.matrices.get("head", embedding))
     if screen is not None:
         matrices[tables.SCREEN] = _matrix_row(screen.scores)
+        if screen.rest is not None:
+            matrices[tables.SCREEN_REST] = _matrix_row(screen.rest)
         if screen.basis is not None:
             matrices[tables.BASIS] = _matrix_row(screen.basis)
     if config.position == "learned":
@@ -213,9 +225,8 @@ class Rotations:
 class Scratch:
     """Buffers for the layer loop, made for the widest batch so far; narrower ones are views."""
 
-    def __init__(self, config: DecoderConfig, n_threads: int, rank: int = 0) -> None:
-        """rank: how many numbers the screen of the head multiplies; 0 = those of the head."""
-        self._config, self._n_threads, self._rank = config, n_threads, _padded(rank)
+    def __init__(self, config: DecoderConfig, n_threads: int) -> None:
+        self._config, self._n_threads = config, n_threads
         self._screened: dict[str, NDArray[Any]] = {}
         self._made: Buffers | None = None
         self.n_active = np.zeros((n_threads, config.n_layers, 2), np.int64)
@@ -230,19 +241,19 @@ class Scratch:
             n = n_tokens if made is None else max(n_tokens, len(made.x))
             made = self._made = self._make(n, n_partials)
         views = {name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN}
-        return made._replace(**views, **self._screen_buffers(n_screened))
+        self.latest = made._replace(**views, **self._screen_buffers(n_screened))
+        return self.latest
 
     def _screen_buffers(self, n: int) -> dict[str, NDArray[Any]]:
         """What a screened head needs for n rows."""
         made = self._screened
-        if not made or len(made["reduced"]) < n:
-            n_groups = _padded(-(-self._config.vocab_size // 16)) if n else 0
+        if not made or len(made["turned"]) < n:
+            hidden, n_groups = _padded(self._config.hidden_size), -(-self._config.vocab_size // 16)
             made = self._screened = {
-                "reduced": np.zeros((n, self._rank), np.float32),
-                "reduced_blocks": np.zeros(
-                    (n, self._rank // 32 * activations.BLOCK_BYTES), np.uint8
-                ),
-                "groups": np.full((3, n, n_groups), LOWEST, np.float32),
+                "turned": np.zeros((n, hidden), np.float32),
+                "turned_blocks": np.zeros((n, hidden // 32 * activations.BLOCK_BYTES), np.uint8),
+                "rest": np.zeros((n, 16 * n_groups), np.float32),
+                "groups": np.full((3, n, _padded(n_groups)), LOWEST, np.float32),
                 "best": np.zeros((self._n_threads, tables.SCREENED_BEST), np.float32),
             }
         return made

@@ -19,7 +19,7 @@ MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, STRIDE, SCALES, N_COLUMN
 # copies to be read in part: their MATMUL is of ROWS and INPUTS in engine/kernels/skipping.py, INT8
 # whether it wants what `spread` makes, GROUPS tiles of 32, STRIDE the bytes of a row or an input,
 # SCALES the first block's scales of inputs, if values are to be multiplied with them beforehand
-EMBEDDING, POSITION, HEAD, SCREEN, BASIS, FIRST_LAYER = range(6)
+EMBEDDING, POSITION, HEAD, SCREEN, SCREEN_REST, BASIS, FIRST_LAYER = range(7)
 (WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, UP_ROWS, DOWN_INPUTS, N_MATRICES) = range(10)
 # columns of `vectors`, a row a layer and one more for the end: addresses, 0 = absent
 (NORM, NORM_BIAS, FFN_NORM, FFN_NORM_BIAS, Q_NORM, K_NORM,
@@ -76,8 +76,9 @@ class Buffers(NamedTuple):
     up: NDArray[np.float32]  # (T, intermediate)
     scores: NDArray[np.float32]  # (threads, TILE_ROWS or heads that share keys, SEGMENT)
     partials: NDArray[np.float32]  # (n,) partial results: of a tile a thread, or of all segments
-    reduced: NDArray[np.float32]  # (rows, rank) what the screen of the head multiplies
-    reduced_blocks: NDArray[np.uint8]  # (rows, rank in int8 blocks)
+    turned: NDArray[np.float32]  # (rows, hidden) what the screen of the head multiplies
+    turned_blocks: NDArray[np.uint8]  # (rows, hidden in int8 blocks)
+    rest: NDArray[np.float32]  # (rows, padded vocabulary): scores of the screen's second part
     groups: NDArray[np.float32]  # (3, rows, padded groups of the head): see screened_head
     best: NDArray[np.float32]  # (threads, SCREENED_BEST)
     spread: NDArray[np.uint8]  # the normed row of one token, see skipping.spread
@@ -98,6 +99,7 @@ class Batch(NamedTuple):
     windows: NDArray[np.int64]  # (n_layers,): how many positions back a layer sees
     coarse: int  # 1: products take one byte an activation, 0: two
     n_best: int  # how many of the best logits must be right; 0 = all
+    n_first: int  # groups of 16 logits that are computed first, at least n_best
     paths: NDArray[np.int64]  # (n_layers,): of single tokens through feed-forwards, see sparse.py
     thresholds: NDArray[np.float32]  # (n_layers, 2): of a gate's activation, of a product
     probe: int  # 1: see probe_gate
