@@ -14,7 +14,7 @@ from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
 from engine.kernels.attention import SEGMENT
 from engine.kernels.head import LOWEST
-from engine.kernels.skipping import ACTIVE_BYTES, RUN_BYTES
+from engine.kernels.partial import ACTIVE_BYTES, RUN_BYTES
 from engine.kernels.softmax import partial_bytes
 from engine.kernels.tables import Buffers, Plan
 from engine.rope import rotation_table

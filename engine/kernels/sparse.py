@@ -17,7 +17,7 @@ from engine.kernels import pieces, simd, sync
 from engine.kernels.activations import activate, feed_forward_gate
 from engine.kernels.compiler import kernel
 from engine.kernels.matmul import call_matmul
-from engine.kernels.skipping import active_inputs, call_inputs, call_rows, spread
+from engine.kernels.partial import active_inputs, call_inputs, call_rows, spread
 from engine.kernels.tables import (
     B_GATE,
     B_UP,

@@ -16,7 +16,7 @@ from engine.kernels.compiler import kernel
 # columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks
 MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, STRIDE, SCALES, N_COLUMNS = range(10)
 # rows of `matrices`: those of the model, then nine a layer (0 in DATA: absent). The last two are
-# copies to be read in part: their MATMUL is of ROWS and INPUTS in engine/kernels/skipping.py, INT8
+# copies to be read in part: their MATMUL is of ROWS and INPUTS in engine/kernels/partial.py, INT8
 # whether it wants what `spread` makes, GROUPS tiles of 32, STRIDE the bytes of a row or an input,
 # SCALES the first block's scales of inputs, if values are to be multiplied with them beforehand
 EMBEDDING, POSITION, HEAD, SCREEN, SCREEN_REST, BASIS, FIRST_LAYER = range(7)
@@ -81,9 +81,9 @@ class Buffers(NamedTuple):
     rest: NDArray[np.float32]  # (rows, padded vocabulary): scores of the screen's second part
     groups: NDArray[np.float32]  # (3, rows, padded groups of the head): see screened_head
     best: NDArray[np.float32]  # (threads, SCREENED_BEST)
-    spread: NDArray[np.uint8]  # the normed row of one token, see skipping.spread
+    spread: NDArray[np.uint8]  # the normed row of one token, see partial.spread
     rows: NDArray[np.int32]  # (intermediate,): neurons whose rows of `up` are read
-    active: NDArray[np.uint8]  # see skipping.active_inputs
+    active: NDArray[np.uint8]  # see partial.active_inputs
     n_active: NDArray[np.int64]  # (threads, n_layers, 2): rows of `up`, inputs of `down` read
     stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
 

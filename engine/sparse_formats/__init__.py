@@ -1,4 +1,4 @@
-"""Copies of matrices in the layouts that can be read in part: see engine/kernels/skipping.py.
+"""Copies of matrices in the layouts that can be read in part: see engine/kernels/partial.py.
 
 A weight format that has such copies has a file of its own name here, which does not begin with an
 underscore. It offers
@@ -6,7 +6,7 @@ underscore. It offers
     pack_rows    a Weight -> uint8 (n_out padded to 32, stride)
     pack_inputs  a Weight -> uint8 (blocks of inputs, bytes of a block)
     stride       of an input in the latter, in bytes, for so many tiles of 32 outputs
-    rows         compiled kernel, see ROWS in engine/kernels/skipping.py
+    rows         compiled kernel, see ROWS in engine/kernels/partial.py
     inputs       compiled kernel, see INPUTS there
 Both copies hold the very numbers of the packed matrix.
 """

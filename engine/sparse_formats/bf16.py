@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.kernels import simd
 from engine.kernels.compiler import block, callback
-from engine.kernels.skipping import INPUTS, ROWS, skip_inputs, value_rows
+from engine.kernels.partial import INPUTS, ROWS, skip_inputs, value_rows
 from engine.sparse_formats import _floats
 
 SPREAD = False

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.formats import Weight, weight_format
 from engine.kernels import simd
 from engine.kernels.compiler import block, callback
-from engine.kernels.skipping import INPUTS, add_inputs
+from engine.kernels.partial import INPUTS, add_inputs
 from engine.sparse_formats._numbers import BLOCK, aligned, as_bytes, by_inputs, filled
 
 SPREAD = False

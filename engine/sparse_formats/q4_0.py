@@ -6,7 +6,7 @@ from functools import partial
 
 from engine.kernels import pieces
 from engine.kernels.compiler import callback
-from engine.kernels.skipping import INPUTS, ROWS, nibble_rows, skip_inputs
+from engine.kernels.partial import INPUTS, ROWS, nibble_rows, skip_inputs
 from engine.sparse_formats import _nibbles
 
 SPREAD = True

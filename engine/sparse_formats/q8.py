@@ -9,7 +9,7 @@ from engine.formats import Weight
 from engine.kernels import simd
 from engine.kernels.compiler import block, callback
 from engine.kernels.layout import ROWS as LANES
-from engine.kernels.skipping import INPUTS, ROWS, skip_inputs, value_rows
+from engine.kernels.partial import INPUTS, ROWS, skip_inputs, value_rows
 from engine.sparse_formats._numbers import (
     BLOCK,
     aligned,

@@ -32,7 +32,7 @@ _PRODUCTS = """
 import numpy as np
 from engine.formats import weight_format
 from engine.kernels import cpu
-from tests.engine.kernels.test_skipping import inputs_of, rows_of, sparse_row, values_of, weight_of
+from tests.engine.kernels.test_partial import inputs_of, rows_of, sparse_row, values_of, weight_of
 from tests.engine.test_formats import product
 rng = np.random.default_rng(0)
 for name in ("q4", "q4_0", "q8"):

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from engine.formats import Weight, format_for, weight_format
-from engine.kernels import activations, skipping
+from engine.kernels import activations, partial
 from engine.kernels.layout import padded
 from engine.sparse_formats import SPARSE_FORMATS, int8, sparse_format
 from tests.engine.test_formats import int8_blocks
@@ -32,8 +32,8 @@ def values_of(weight: Weight) -> Floats:
 
 def spread_out(blocks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     n = blocks.size // activations.BLOCK_BYTES
-    out = np.zeros(-(-n // 4) * skipping.RUN_BYTES, np.uint8)
-    skipping.spread(blocks.ctypes.data, n, out.ctypes.data)
+    out = np.zeros(-(-n // 4) * partial.RUN_BYTES, np.uint8)
+    partial.spread(blocks.ctypes.data, n, out.ctypes.data)
     return out
 
 
