@@ -1,0 +1,184 @@
+"""Decoding that skips blocks of the cache: which ones, and what never changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from engine.cache import KVCache
+from engine.decoder import Branches, Decoder
+from engine.kernels.bounds import GROUP
+from engine.kernels.listed import BLOCK
+from engine.kernels.skipping import FIRST, RECENT
+from engine.kernels.tables import FEW
+from engine.kv_formats import KV_FORMATS
+from engine.sparsity.kv import MIN_BLOCKS, KVBudget
+from tests.engine.decoders import small_config, small_decoder
+
+IDS = np.random.default_rng(0).integers(0, 97, 437).tolist()
+TIGHT, WIDE = KVBudget(9, min_tokens=0), KVBudget(1000, min_tokens=0)
+
+
+def decoded(
+    decoder: Decoder, budget: KVBudget | None, n: int = 12, cache: KVCache | None = None
+) -> np.ndarray:
+    """Logits after each of the last n of IDS, one call a token; the others are the prompt."""
+    cache = cache or decoder.new_cache()
+    decoder.extend(cache, IDS[len(cache.token_ids) : -n])
+    decoder.use_kv_budget(budget)
+    rows = [decoder.extend(cache, [i])[0].copy() for i in IDS[-n:]]
+    decoder.use_kv_budget(None)
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("kv", sorted(KV_FORMATS))
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_budget_for_everything_gives_the_bits_of_dense_attention(kv: str, threads: int) -> None:
+    decoder = small_decoder(small_config(), "q4", threads, kv)
+    assert_array_equal(decoded(decoder, WIDE), decoded(decoder, None))
+
+
+@pytest.mark.parametrize("kv", sorted(KV_FORMATS))
+def test_the_number_of_threads_does_not_change_a_bit(kv: str) -> None:
+    one = decoded(small_decoder(small_config(), "q4", 1, kv), TIGHT)
+    for threads in (2, 3, 5):
+        assert_array_equal(decoded(small_decoder(small_config(), "q4", threads, kv), TIGHT), one)
+
+
+def test_a_tight_budget_changes_little_and_something() -> None:
+    decoder = small_decoder(small_config())
+    dense, sparse = decoded(decoder, None), decoded(decoder, TIGHT)
+    assert 0 < np.abs(dense - sparse).max() < 0.5 * np.abs(dense).max()
+
+
+def test_several_tokens_at_once_read_what_each_would_read_alone() -> None:
+    decoder = small_decoder(small_config(), threads=2)
+    cache = decoder.new_cache()
+    decoder.extend(cache, IDS[:-FEW])
+    decoder.use_kv_budget(TIGHT)
+    together = decoder.extend(cache, IDS[-FEW:], all_logits=True)
+    decoder.use_kv_budget(None)
+    assert_array_equal(together, decoded(decoder, TIGHT, FEW))
+
+
+def test_prompts_branches_and_short_texts_are_read_whole() -> None:
+    decoder = small_decoder(small_config())
+    dense = decoder.extend(decoder.new_cache(), IDS)[0].copy()
+    decoder.use_kv_budget(TIGHT)
+    cache = decoder.new_cache()
+    assert_array_equal(decoder.extend(cache, IDS)[0], dense)
+    n = len(IDS)
+    branches = Branches([n, n + 1], [[n], [n + 1]])
+    branched = decoder.branch(cache, [1, 2], branches).copy()
+    decoder.use_kv_budget(None)
+    assert_array_equal(decoder.branch(cache, [1, 2], branches), branched)
+    late = KVBudget(TIGHT.n_blocks, min_tokens=n + 1)
+    assert_array_equal(decoded(decoder, late), decoded(decoder, None))
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_dense"),
+    [
+        ({"position": "alibi"}, True),
+        ({"sliding_window": 300}, True),
+        ({"sliding_window": 300, "full_attention_layers": (1,)}, False),
+    ],
+)
+def test_alibi_and_windows_are_left_alone(flags: dict[str, Any], is_dense: bool) -> None:
+    decoder = small_decoder(small_config(**flags))
+    same = (decoded(decoder, TIGHT) == decoded(decoder, None)).all()
+    assert same == is_dense
+
+
+@pytest.mark.parametrize("kv", sorted(KV_FORMATS))
+def test_the_blocks_read_are_those_of_the_numpy_choice(kv: str) -> None:
+    decoder = small_decoder(small_config(), kv=kv)
+    cache = decoder.new_cache()
+    decoder.extend(cache, IDS)
+    decoder.use_kv_budget(TIGHT)
+    decoder.extend(cache, [7])
+    buffers = decoder._scratch.buffers(1, len(cache.token_ids), listed=True)
+    config, bounds = decoder.config, unpacked(cache)
+    per_kv, last = config.n_heads // config.n_kv_heads, config.n_layers - 1
+    for kv_head in range(config.n_kv_heads):
+        queries = buffers.queries[0, kv_head * per_kv : (kv_head + 1) * per_kv].astype(float)
+        expected = numpy_choice(queries, bounds[last, kv_head], len(cache.token_ids), TIGHT)
+        n = buffers.n_listed[0, kv_head]
+        assert buffers.lists[0, kv_head, :n].tolist() == expected
+        assert n == TIGHT.n_blocks
+
+
+def numpy_choice(
+    queries: np.ndarray, bounds: np.ndarray, n_tokens: int, budget: KVBudget
+) -> list[int]:
+    """queries (heads, width), bounds (blocks, width, 2): the numbers of the blocks, ascending."""
+    total = -(-n_tokens // BLOCK)
+    bounds = bounds[: total - RECENT]
+    rated = np.maximum(queries[:, None] * bounds[..., 0], queries[:, None] * bounds[..., 1]).sum(-1)
+    distance = (rated.max(axis=1, keepdims=True) - rated).min(axis=0)
+    distance[:FIRST] = 0
+    chosen = np.argsort(distance, kind="stable")[: budget.n_blocks - RECENT]
+    return [*sorted(chosen.tolist()), *range(total - RECENT, total)]
+
+
+def unpacked(cache: KVCache) -> np.ndarray:
+    """Bounds of the blocks, (n_layers, n_kv_heads, blocks, width, 2): the largest, the smallest."""
+    data = cache.bounds().data
+    numbers = data.view(np.float16).reshape(*data.shape[:3], -1, 2, GROUP)
+    blocks = np.moveaxis(numbers, -1, 3)
+    return blocks.reshape(*data.shape[:2], -1, *blocks.shape[-2:]).astype(np.float32)
+
+
+def assert_bounds_hold(cache: KVCache) -> None:
+    bounds, n_blocks = unpacked(cache), len(cache.token_ids) // BLOCK
+    assert cache.bounds().n_blocks == n_blocks
+    keys, scales = cache.parts().keys, cache.parts().scales
+    keys = keys.astype(np.float32)
+    if scales.size:
+        keys *= scales[:, :, :, 0].reshape(*keys.shape[:4], 1, BLOCK)
+    keys = keys.reshape(*keys.shape[:2], -1, *keys.shape[-2:])[:, :, :n_blocks]
+    assert (keys.max(axis=-1) <= bounds[:, :, :n_blocks, :, 0]).all()
+    assert (keys.min(axis=-1) >= bounds[:, :, :n_blocks, :, 1]).all()
+
+
+@pytest.mark.parametrize("kv", sorted(KV_FORMATS))
+def test_bounds_follow_the_cache(kv: str) -> None:
+    decoder = small_decoder(small_config(), kv=kv)
+    cache = decoder.new_cache()
+    for end in (5, 40, 300, len(IDS)):
+        decoder.extend(cache, IDS[len(cache.token_ids) : end])
+        assert_bounds_hold(cache)
+    cache.truncate(100)
+    assert_bounds_hold(cache)
+    decoder.extend(cache, IDS[::-1][:50])
+    assert_bounds_hold(cache)
+    n = len(cache.token_ids)
+    slots = [n + 3, n + 12, n + 1]
+    for i, slot in enumerate(slots):
+        decoder.branch(cache, [40 + i], Branches([slot], [slots[: i + 1]]))
+    cache.adopt(slots, [40, 41, 42])
+    decoder.extend(cache, IDS[:30])
+    assert_bounds_hold(cache)
+    other = decoder.new_cache()
+    decoder.extend(other, IDS[:77])
+    cache.restore(other.token_ids, other.export(77))
+    assert_bounds_hold(cache)
+
+
+def test_a_text_that_was_cut_and_taken_up_otherwise_is_read_like_a_new_one() -> None:
+    decoder = small_decoder(small_config(), threads=2)
+    cache = decoder.new_cache()
+    decoder.extend(cache, IDS[:200] + IDS[:235])
+    decoder.use_kv_budget(TIGHT)
+    decoder.extend(cache, [1])
+    decoder.use_kv_budget(None)
+    cache.truncate(200)
+    assert_array_equal(decoded(decoder, TIGHT, cache=cache), decoded(decoder, TIGHT))
+
+
+def test_a_budget_below_what_is_always_read_is_refused() -> None:
+    with pytest.raises(ValueError, match=f"at least {MIN_BLOCKS}, got {MIN_BLOCKS - 1}"):
+        KVBudget(MIN_BLOCKS - 1)
