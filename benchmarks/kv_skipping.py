@@ -1,6 +1,6 @@
 """Attention that skips blocks of a long text's keys and values: how much faster, how different?
 
-Regime: decoding at a late position reads the cache beside the weights; skipping reads bounds of the
+Regime: decoding at a late position reads the cache beside the weights; skipping reads ranges of the
 keys and a budget of blocks. The peer is the same engine reading everything, one right after the
 other. Speed is that of plain decoding on all cores. Quality is measured where it is hardest, at the
 end of a text nearly as long as the model's context: answers that the dense engine gives to questions
@@ -142,9 +142,9 @@ def seconds_of(
 
 
 def bytes_read(cache: KVCache, position: int, n_blocks: int) -> tuple[int, int]:
-    """Of the cache for a token: with a budget, its bounds included, and without."""
-    bounds = cache.bounds().data
-    rated = bounds[:, :, : -(-position // 256)].nbytes
+    """Of the cache for a token: with a budget, the ranges of its keys included, and without."""
+    ranges = cache.key_ranges().data
+    rated = ranges[:, :, : -(-position // 256)].nbytes
     return 16 * n_blocks * cache.bytes_per_token + rated, position * cache.bytes_per_token
 
 

@@ -27,7 +27,7 @@ from engine.weights import Weights
 # Tokens of a prompt in one call: enough that reading weights costs little beside the arithmetic,
 # few enough that a call ends soon after it is cancelled
 CHUNK = 128
-_NO_BOUNDS = np.empty((0, 0, 0, 0), np.uint8)
+_NO_RANGES = np.empty((0, 0, 0, 0), np.uint8)
 
 
 class Cancelled(Exception):
@@ -215,7 +215,7 @@ class Decoder:
             n_best=0,
             n_listed=0,
             listed_from=0,
-            bounds=_NO_BOUNDS,
+            ranges=_NO_RANGES,
             margin=self._margin,
             cos=cos,
             sin=sin,
@@ -251,9 +251,9 @@ class Decoder:
         """The batch, its tokens reading no more of the cache than the budget allows."""
         if self.config.position == "alibi":
             return batch
-        bounds = cache.bounds().data
+        ranges = cache.key_ranges().data
         return batch._replace(
-            n_listed=budget.n_blocks, listed_from=budget.min_tokens, bounds=bounds
+            n_listed=budget.n_blocks, listed_from=budget.min_tokens, ranges=ranges
         )
 
     def _screened_best(self, n_logits: int, n_best: int) -> int:

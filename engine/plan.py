@@ -241,7 +241,9 @@ class Scratch:
             n_groups = _padded(-(-self._config.vocab_size // 16)) if n else 0
             made = self._screened = {
                 "reduced": np.zeros((n, self._rank), np.float32),
-                "reduced_blocks": np.zeros((n, self._rank // 32 * activations.BLOCK_BYTES), np.uint8),
+                "reduced_blocks": np.zeros(
+                    (n, self._rank // 32 * activations.BLOCK_BYTES), np.uint8
+                ),
                 "groups": np.full((3, n, n_groups), LOWEST, np.float32),
                 "best": np.zeros((self._n_threads, tables.SCREENED_BEST), np.float32),
             }

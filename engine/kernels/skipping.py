@@ -2,7 +2,7 @@
 
 Each token and kv head has a list of its own: the first block, which every head looks at when it
 looks at nothing (Xiao et al. 2023, arXiv:2309.17453), the last ones, and of those between the ones
-whose bounds (bounds.py) are highest. Heads that share keys share the list: a block counts as it
+whose ranges (ranges.py) rate highest. Heads that share keys share the list: a block counts as it
 does for the head whose best block it is nearest to.
 
 Every thread makes all lists, alike, and then works on its part of what is in them, so that a list
@@ -15,11 +15,11 @@ import numpy as np
 from numba import types
 
 from engine.kernels import simd, vectors
-from engine.kernels.bounds import GROUP, rate_group
 from engine.kernels.compiler import kernel
 from engine.kernels.head import LOWEST
 from engine.kernels.heads import head_of, partial_of, query_of
 from engine.kernels.listed import BLOCK, CHUNK, Listed, call_listed
+from engine.kernels.ranges import GROUP, rate_group
 from engine.kernels.tables import row_of
 from engine.kernels.vectors import I32x16
 
@@ -54,21 +54,21 @@ def _n_blocks(batch, t):
 
 @kernel
 def rate_blocks(plan, buffers, batch, layer, thread, n_threads):
-    """ratings: what each head of each token scores at most in each block but the RECENT ones."""
+    """ratings: how each head of each token rates each block but the RECENT ones."""
     per_kv, n_kv, tokens = plan.n_heads // plan.n_kv_heads, plan.n_kv_heads, batch.token_ids.size
     n_groups = max(0, _n_blocks(batch, tokens - 1) - RECENT + GROUP - 1) // GROUP
     n = n_kv * n_groups
     for job in range(n * thread // n_threads, n * (thread + 1) // n_threads):
         kv, group = job // n_groups, job % n_groups
-        bounds = simd.address_of(batch.bounds) + batch.bounds.strides[0] * layer
-        bounds += batch.bounds.strides[1] * kv + batch.bounds.strides[2] * group
+        ranges = simd.address_of(batch.ranges) + batch.ranges.strides[0] * layer
+        ranges += batch.ranges.strides[1] * kv + batch.ranges.strides[2] * group
         ahead = _AHEAD if group + 1 < n_groups else 0
         for t in range(tokens):
             end = _n_blocks(batch, t) - RECENT
             for head in range(kv * per_kv, (kv + 1) * per_kv):
                 out = _ratings(buffers, plan, t, head) + 4 * GROUP * group
                 query = query_of(plan, buffers, tokens, t, head)
-                rate_group(query, bounds, plan.width, ahead, out)
+                rate_group(query, ranges, plan.width, ahead, out)
                 for block in range(max(end, GROUP * group), GROUP * group + GROUP):
                     simd.set_f32(out + 4 * (block - GROUP * group), LOWEST)
                 ahead = 0

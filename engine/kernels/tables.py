@@ -98,7 +98,7 @@ class Batch(NamedTuple):
     n_best: int  # how many of the best logits must be right; 0 = all
     n_listed: int  # blocks of the cache that a kv head reads for a token; 0 = all
     listed_from: int  # tokens that see fewer slots read all of them
-    bounds: NDArray[np.uint8]  # of the cache's keys, see KeyBounds; empty with n_listed 0
+    ranges: NDArray[np.uint8]  # of the cache's keys, see KeyRanges; empty with n_listed 0
     margin: float  # of the head's screen, in its bounds times the length of the normed row
     cos: NDArray[np.float32]  # (T, rotary_dim / 2)
     sin: NDArray[np.float32]

@@ -8,7 +8,7 @@ A format is one file, found by its name, which does not begin with an underscore
     store_value
 _listed_<name>.py beside it offers the same for blocks in a list, which only sparse attention needs:
     attend       compiled kernel, see LISTED in engine/kernels/listed.py
-    bound        compiled kernel, see BOUND in engine/kernels/bounds.py
+    measure      compiled kernel, see RANGE in engine/kernels/ranges.py
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from engine.kernels import simd
 from engine.kernels.attention import segment_layout
-from engine.kernels.bounds import BOUND, bound_blocks
 from engine.kernels.compiler import callback
 from engine.kernels.listed import LISTED, Listed, attend_listed
+from engine.kernels.ranges import RANGE, range_blocks
 
 
 @callback(LISTED)
@@ -16,6 +16,6 @@ def attend(cache, width, queries, heads, blocks, n_blocks, n_ahead, n_slots, sca
     attend_listed(simd.load_f16, layout, listed, out)
 
 
-@callback(BOUND)
-def bound(cache, width, first, last, bounds):
-    bound_blocks(simd.load_f16, segment_layout(width, 2, 0), cache, width, first, last, bounds)
+@callback(RANGE)
+def measure(cache, width, first, last, ranges):
+    range_blocks(simd.load_f16, segment_layout(width, 2, 0), cache, width, first, last, ranges)
