@@ -2,8 +2,8 @@
 
 Regime: decoding at a late position reads the cache beside the weights; skipping reads ranges of the
 keys and a budget of blocks. The peer is the same engine reading everything, one right after the
-other. Speed is that of plain decoding on all cores. Quality is measured where it is hardest, at the
-end of a text nearly as long as the model's context: answers that the dense engine gives to questions
+other. Speed is that of plain decoding on all cores. Quality is measured where it is hardest, at
+the end of a text nearly as long as the context: answers that the dense engine gives to questions
 about the text, their logits computed anew for each budget, token by token, as in decoding. The text
 is this project's own documents and sources, or the files named with --text.
 

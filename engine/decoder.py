@@ -73,7 +73,6 @@ class Decoder:
         self._plan = make_plan(self.config, self.weights, kv_format(self.kv_format))
         self._tables = make_tables(self.config, self.weights)
         self._screen: Screen | None = None
-        self._margin = 0.0
         self._kv_budget: KVBudget | None = None
         self._windows = make_windows(self.config)
         self._rotations = Rotations(self.config)
@@ -87,14 +86,11 @@ class Decoder:
             self.team.resize(n_threads)
             self._follow_team()
 
-    def use_screen(self, screen: Screen | None, margin: float = 0.0) -> None:
-        """From the next call on, let calls that need only the best logits compute only those.
-
-        margin  how many of the screen's bounds a logit may be off. None = all logits, always.
-        """
-        self._screen, self._margin = screen, margin
+    def use_screen(self, screen: Screen | None) -> None:
+        """From the next call on, let calls that need only the best logits compute only those; None:
+        all logits, always."""
+        self._screen = screen
         self._tables = make_tables(self.config, self.weights, screen)
-        self._follow_team()
 
     def use_kv_budget(self, budget: KVBudget | None) -> None:
         """From the next call on, let calls of FEW tokens skip what the budget leaves out.
@@ -107,14 +103,10 @@ class Decoder:
             self._plan = self._plan._replace(attend_listed=attend)
         self._kv_budget = budget
 
-    @property
-    def _rank(self) -> int:
-        return self._screen.scores.n_in if self._screen and self._screen.basis else 0
-
     def _follow_team(self) -> None:
         """What depends on the number of threads."""
         n = self.team.n_threads
-        self._scratch = Scratch(self.config, n, self._rank)
+        self._scratch = Scratch(self.config, n)
         self._pace = Pace(n)
 
     def new_cache(self) -> KVCache:
@@ -163,6 +155,12 @@ class Decoder:
             if on_progress:
                 on_progress(start, len(token_ids))
         return np.concatenate(rows) if all_logits else logits
+
+    def states(self, n: int) -> NDArray[np.float32]:
+        """What the head was multiplied with for the last n logits of the latest call, at most a
+        chunk: (n, hidden_size) float32, a copy."""
+        normed = self._scratch.latest.normed
+        return normed[len(normed) - n :, : self.config.hidden_size].copy()
 
     def branch(
         self,
@@ -213,10 +211,11 @@ class Decoder:
             self._windows,
             coarse=0,
             n_best=0,
+            n_first=0,
             n_listed=0,
             listed_from=0,
             ranges=_NO_RANGES,
-            margin=self._margin,
+            margin=0.0,
             cos=cos,
             sin=sin,
         )
@@ -224,8 +223,10 @@ class Decoder:
     def _run(
         self, cache: KVCache, batch: Batch, n_logits: int, n_best: int, cancel: Cancel | None
     ) -> NDArray[np.float32]:
-        n_best = self._screened_best(n_logits, n_best)
-        batch = batch._replace(n_best=n_best)
+        if n_best := self._screened_best(n_logits, n_best):
+            assert self._screen is not None
+            n_first = max(n_best, self._screen.n_first)
+            batch = batch._replace(n_best=n_best, n_first=n_first, margin=self._screen.margin)
         buffers = self._scratch.buffers(
             len(batch.token_ids),
             int(batch.visible[-1]) + batch.path.shape[1],
@@ -261,7 +262,8 @@ class Decoder:
         if self._screen is None or self.config.head_bias or not n_logits:
             return 0
         n_groups = self.config.vocab_size // ROWS
-        fits = n_best <= min(SCREENED_BEST, n_groups) and n_logits <= SCREENED_ROWS
+        n_first = max(n_best, self._screen.n_first)
+        fits = n_first <= min(SCREENED_BEST, n_groups) and n_logits <= SCREENED_ROWS
         return n_best if fits else 0
 
     def _scaled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:

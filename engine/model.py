@@ -47,6 +47,7 @@ class Model:
     max_seq_len: int  # tokens of prompt and answer together
     stop_ids: frozenset[int]  # end the answer
     generation_defaults: dict[str, float]  # sampling values that the checkpoint recommends
+    packed_file: Path | None = None  # of the packed weights
     cache: KVCache = field(init=False)
     call_times: CallTimes = field(init=False, default_factory=CallTimes)  # of decoding, for lookup
 
@@ -196,7 +197,8 @@ def load(
     report("reading", 0.0)
     digest = fingerprint(checkpoint, cache_dir())
     name = f"{digest[:32]}-{weight_format or 'stored'}-v{LAYOUT_VERSION}.weights"
-    weights = load_weights(checkpoint, config, weight_format, cache_dir() / "packed" / name, report)
+    packed_file = cache_dir() / "packed" / name
+    weights = load_weights(checkpoint, config, weight_format, packed_file, report)
     tokenizer = load_tokenizer(checkpoint)
     decoder = Decoder(config, weights, team, kv_cache or kv_format_for(weights))
     report("starting" if is_compiled() else "compiling kernels (first start)", 0.0)
@@ -212,6 +214,7 @@ def load(
         max_seq_len=context,
         stop_ids=_stop_ids(checkpoint, tokenizer),
         generation_defaults=_generation_defaults(checkpoint),
+        packed_file=packed_file,
     )
 
 

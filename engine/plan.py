@@ -72,14 +72,22 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
 class Screen(NamedTuple):
     """What says roughly what the head would: see engine/kernels/head.py.
 
-    scores  (vocab_size, rank)
-    basis   (rank, hidden_size): from hidden states to what `scores` multiplies; None = the same
-    bounds  float32 (vocab_size padded to groups,)
+    scores   (vocab_size, n) of the first n numbers of a state
+    rest     (vocab_size, hidden_size - n) of the others, with one byte an activation; None: there
+             are no others
+    basis    (hidden_size, hidden_size): what turns states before; None = they stay as they are
+    bounds   float32 (vocab_size padded to groups,): how far a score may be off, for a state of
+             length 1
+    margin   in bounds: what a logit may be above the screen's score
+    n_first  groups of logits that are computed in any case
     """
 
     scores: Weight
+    rest: Weight | None
     basis: Weight | None
     bounds: NDArray[np.float32]
+    margin: float
+    n_first: int = 1
 
 
 class Tables(NamedTuple):
@@ -106,6 +114,8 @@ def make_tables(config: DecoderConfig, weights: Weights, screen: Screen | None =
     matrices[tables.HEAD] = _matrix_row(weights.matrices.get("head", embedding))
     if screen is not None:
         matrices[tables.SCREEN] = _matrix_row(screen.scores)
+        if screen.rest is not None:
+            matrices[tables.SCREEN_REST] = _matrix_row(screen.rest)
         if screen.basis is not None:
             matrices[tables.BASIS] = _matrix_row(screen.basis)
     if config.position == "learned":
@@ -190,9 +200,8 @@ class Rotations:
 class Scratch:
     """Buffers for the layer loop, made for the widest batch so far; narrower ones are views."""
 
-    def __init__(self, config: DecoderConfig, n_threads: int, rank: int = 0) -> None:
-        """rank: how many numbers the screen of the head multiplies; 0 = those of the head."""
-        self._config, self._n_threads, self._rank = config, n_threads, _padded(rank)
+    def __init__(self, config: DecoderConfig, n_threads: int) -> None:
+        self._config, self._n_threads = config, n_threads
         self._screened: dict[str, NDArray[Any]] = {}
         self._listed = self._listed_buffers(0, 0)
         self._made: Buffers | None = None
@@ -214,7 +223,9 @@ class Scratch:
         views = {name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN}
         if listed:
             self._make_listed(n_tokens, n_slots)
-        return made._replace(**views, **self._screen_buffers(n_screened), **self._listed)
+        screened = self._screen_buffers(n_screened)
+        self.latest = made._replace(**views, **screened, **self._listed)
+        return self.latest
 
     def _make_listed(self, n_tokens: int, n_slots: int) -> None:
         """Room for the lists of n_tokens."""
@@ -237,14 +248,13 @@ class Scratch:
     def _screen_buffers(self, n: int) -> dict[str, NDArray[Any]]:
         """What a screened head needs for n rows."""
         made = self._screened
-        if not made or len(made["reduced"]) < n:
-            n_groups = _padded(-(-self._config.vocab_size // 16)) if n else 0
+        if not made or len(made["turned"]) < n:
+            hidden, n_groups = _padded(self._config.hidden_size), -(-self._config.vocab_size // 16)
             made = self._screened = {
-                "reduced": np.zeros((n, self._rank), np.float32),
-                "reduced_blocks": np.zeros(
-                    (n, self._rank // 32 * activations.BLOCK_BYTES), np.uint8
-                ),
-                "groups": np.full((3, n, n_groups), LOWEST, np.float32),
+                "turned": np.zeros((n, hidden), np.float32),
+                "turned_blocks": np.zeros((n, hidden // 32 * activations.BLOCK_BYTES), np.uint8),
+                "rest": np.zeros((n, 16 * n_groups), np.float32),
+                "groups": np.full((3, n, _padded(n_groups)), LOWEST, np.float32),
                 "best": np.zeros((self._n_threads, tables.SCREENED_BEST), np.float32),
             }
         return made

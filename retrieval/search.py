@@ -6,8 +6,10 @@ does not hold yet is compared exactly, and what has been deleted since never com
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -136,23 +138,48 @@ class Legs:
         nothing = np.empty(0, np.int64), np.empty(0, np.float32)
         words = dense = nothing
         vector: Vectors | None = None
-        has_words = bool(query.strip()) and (allowed is None or len(allowed) > 0)
-        if has_words and self.used != "lexical":
-            assert self._encoder is not None
-            with clock("encode"):
-                encode = getattr(self._encoder, "encode_query", self._encoder.encode)
-                vector = encode([query])
-            with clock("dense"):
+        if query.strip() and (allowed is None or len(allowed) > 0):
+            encoding = self._encoding(query, clock) if self.used != "lexical" else None
+            if self.used != "dense":
+                words = self._words(query, depth, allowed, clock)
+            if encoding is not None:
                 try:
-                    dense = self._dense(vector, depth, allowed)
+                    vector = encoding.result()
+                    with clock("dense"):
+                        dense = self._dense(vector, depth, allowed)
                 except IndexUnavailableError as error:
+                    if self.used == "dense":
+                        words = self._words(query, depth, allowed, clock)
                     self.used, self.why, self.weights = "lexical", str(error), fusion.WORDS
                     vector = None
-        if has_words and self.used != "dense" and (match := lexical.match(query)):
-            with clock("lexical"):
-                words = self._store.lexical(match, depth, allowed)
         with clock("read"):
             return self._read(dense, words, vector)
+
+    def _encoding(self, query: str, clock: Clock) -> Future[Vectors]:
+        """The query's vector, made beside the search for words: both take some ten milliseconds
+        and neither needs Python's lock."""
+        encoder, made = self._encoder, Future[Vectors]()
+        assert encoder is not None
+        encode = getattr(encoder, "encode_query", encoder.encode)
+
+        def run() -> None:
+            try:
+                with clock("encode"):
+                    made.set_result(encode([query]))
+            except BaseException as error:
+                made.set_exception(error)
+
+        threading.Thread(target=run, name="query", daemon=True).start()
+        return made
+
+    def _words(
+        self, query: str, depth: int, allowed: Ids | None, clock: Clock
+    ) -> tuple[Ids, NDArray[np.float32]]:
+        match = lexical.match(query)
+        if not match:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        with clock("lexical"):
+            return self._store.lexical(match, depth, allowed)
 
     def _dense(
         self, vector: Vectors, depth: int, allowed: Ids | None

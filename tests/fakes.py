@@ -424,7 +424,9 @@ class FakeKnowledgeBase:
         self.is_closed = False
 
     @classmethod
-    def open(cls, name: str | Path, encoder: Any = None) -> FakeKnowledgeBase:
+    def open(
+        cls, name: str | Path, encoder: Any = None, *, loads_encoder: bool = True
+    ) -> FakeKnowledgeBase:
         from retrieval import KnowledgeBaseNotFoundError
 
         if str(name) not in cls.bases:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from bot import render
 from bot.kb import output
 from bot.kb.progress import Progress
-from bot.kb.vectors import check_backend, choose_backend, encoder_problem, lacks_vectors, make_vectors
+from bot.kb.vectors import (
+    check_backend,
+    choose_backend,
+    encoder_problem,
+    lacks_vectors,
+    make_vectors,
+)
 from bot.kb.work import Work, stopped, working
 from bot.knowledge import DEFAULT_BASE, OFF, base_names, open_base
 

@@ -17,9 +17,20 @@ from functools import partial
 from typing import Any
 
 from llvmlite import ir
+from numba import types
 
 from engine.kernels import cpu
-from engine.kernels.vectors import I32x16, U8x64, call, constant, i16, joined, operation, part
+from engine.kernels.vectors import (
+    I32x16,
+    U8x64,
+    broadcast,
+    call,
+    constant,
+    i16,
+    joined,
+    operation,
+    part,
+)
 
 _Emit = Callable[..., Any]  # (builder, *values) -> value
 
@@ -212,3 +223,11 @@ def low_nibbles(builder, a):
 def high_nibbles(builder, a):
     words = builder.lshr(builder.bitcast(a, _I16x32), constant(_I16x32, 4))
     return builder.and_(builder.bitcast(words, U8x64.llvm), constant(U8x64.llvm, 15))
+
+
+@operation(U8x64, U8x64, types.int64)
+def two_bits(builder, a, quarter):
+    """Bits 2 quarter and 2 quarter + 1 of every byte; quarter 0 … 3."""
+    shift = builder.shl(builder.trunc(quarter, _I16x32.element), ir.Constant(_I16x32.element, 1))
+    words = builder.lshr(builder.bitcast(a, _I16x32), broadcast(builder, _I16x32, shift))
+    return builder.and_(builder.bitcast(words, U8x64.llvm), constant(U8x64.llvm, 3))

@@ -1,9 +1,9 @@
 """The scores of the vocabulary when only the best are needed: a screen first, then a few exactly.
 
-A screen is a smaller matrix that says roughly what the head would: the head itself in fewer bits,
-or the directions in which hidden states differ (engine/sparsity). It is read whole; of the head,
-only the groups of rows are read that can hold one of the best scores, by a bound of the screen's
-error for every row. So what must be exact has the bits of the dense head, whatever the screen says.
+A screen is a smaller matrix that says roughly what the head would: the head itself in fewer bits
+(engine/sparsity/head.py). It is read whole; of the head, only the groups of rows are read that can
+hold one of the best scores, by a bound of the screen's error for every row. What is computed has
+the bits of the dense head.
 """
 
 from __future__ import annotations
@@ -11,11 +11,21 @@ from __future__ import annotations
 import numpy as np
 
 from engine.kernels import simd, sync
-from engine.kernels.activations import quantize
+from engine.kernels.activations import BLOCK_BYTES, add_rows, quantize
 from engine.kernels.compiler import kernel
 from engine.kernels.matmul import call_matmul
 from engine.kernels.projection import project, share
-from engine.kernels.tables import BASIS, BLOCKS, DATA, HEAD, INT8, MATMUL, SCREEN, row_of
+from engine.kernels.tables import (
+    BASIS,
+    BLOCKS,
+    DATA,
+    HEAD,
+    INT8,
+    MATMUL,
+    SCREEN,
+    SCREEN_REST,
+    row_of,
+)
 
 F = np.float32
 LOWEST = F(-3.0e38)
@@ -30,8 +40,8 @@ def screened_head(
     bounds   address of float32 (padded vocabulary,): how far the screen is off at most, for a row x
              of length 1 and a margin of 1
     x        float32 (rows, hidden) and its int8 blocks
-    The others are the screen's. As many groups of 16 as there are best logits are computed first;
-    the least of their maxima is what any other must be able to reach to be computed, too.
+    The others are the screen's. The batch.n_first groups of 16 that look best are computed first;
+    the n_best-th of their maxima is what any other must be able to reach to be computed, too.
     """
     rows, head = logits.shape[0], matrices[HEAD]
     _screen(matrices, buffers, x, blocks, logits, thread, n_threads, cells)
@@ -41,10 +51,10 @@ def screened_head(
         margin = F(batch.margin) * _length(row_of(x, t), x.shape[1])
         _look_at(buffers.groups, t, row_of(logits, t), bounds, margin, first, last)
     sync.barrier(cells, n_threads)
-    best, k = row_of(buffers.best, thread), batch.n_best
+    best, n_groups = row_of(buffers.best, thread), buffers.groups.shape[2]
     for t in range(rows):
         likely, exact = row_of(buffers.groups[1], t), row_of(buffers.groups[2], t)
-        least = kth_largest(likely, buffers.groups.shape[2], k, best)
+        least = kth_largest(likely, n_groups, batch.n_first, best)
         for g in range(first, last):
             if simd.get_f32(likely + 4 * g) >= least:
                 _compute(plan, head, x, blocks, logits, t, g)
@@ -53,7 +63,7 @@ def screened_head(
     sync.barrier(cells, n_threads)
     for t in range(rows):
         upper, exact = row_of(buffers.groups[0], t), row_of(buffers.groups[2], t)
-        least = kth_largest(exact, buffers.groups.shape[2], k, best)
+        least = kth_largest(exact, n_groups, batch.n_best, best)
         for g in range(first, last):
             if simd.get_f32(upper + 4 * g) >= least and simd.get_f32(exact + 4 * g) == LOWEST:
                 _compute(plan, head, x, blocks, logits, t, g)
@@ -63,16 +73,25 @@ def screened_head(
 def _screen(matrices, buffers, x, blocks, logits, thread, n_threads, cells):
     """logits = the screen's scores; this thread's groups."""
     rows, basis = logits.shape[0], matrices[BASIS]
-    if basis[DATA] != 0:
-        reduced, reduced_blocks = buffers.reduced[:rows], buffers.reduced_blocks[:rows]
-        project(basis, 0, x, blocks, reduced, thread, n_threads)
-        sync.barrier(cells, n_threads)
-        for t in range(rows * thread // n_threads, rows * (thread + 1) // n_threads):
-            quantize(row_of(reduced, t), reduced.shape[1] // 32, row_of(reduced_blocks, t))
-        sync.barrier(cells, n_threads)
-        project(matrices[SCREEN], 0, reduced, reduced_blocks, logits, thread, n_threads)
-    else:
-        project(matrices[SCREEN], 0, x, blocks, logits, thread, n_threads)
+    screen, rest = matrices[SCREEN], matrices[SCREEN_REST]
+    if basis[DATA] == 0:
+        project(screen, 0, x, blocks, logits, thread, n_threads)
+        return
+    turned, turned_blocks = buffers.turned[:rows], buffers.turned_blocks[:rows]
+    project(basis, 0, x, blocks, turned, thread, n_threads)
+    sync.barrier(cells, n_threads)
+    for t in range(rows * thread // n_threads, rows * (thread + 1) // n_threads):
+        quantize(row_of(turned, t), turned.shape[1] // 32, row_of(turned_blocks, t))
+    sync.barrier(cells, n_threads)
+    project(screen, 0, turned, turned_blocks, logits, thread, n_threads)
+    if rest[DATA] != 0:
+        after = screen[BLOCKS]
+        project(rest, 1, turned[:, 32 * after :], turned_blocks[:, BLOCK_BYTES * after :],
+                buffers.rest[:rows], thread, n_threads)  # fmt: skip
+        first, last = share(rest, thread, n_threads)
+        for t in range(rows):
+            at, more = row_of(logits, t), row_of(buffers.rest, t)
+            add_rows(at + 64 * first, more + 64 * first, 0, 16 * (last - first))
 
 
 @kernel

@@ -16,7 +16,7 @@ from engine.kernels.compiler import kernel
 # columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks
 MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, N_COLUMNS = range(8)
 # rows of `matrices`: those of the model, then seven a layer (0 in DATA: absent)
-EMBEDDING, POSITION, HEAD, SCREEN, BASIS, FIRST_LAYER = range(6)
+EMBEDDING, POSITION, HEAD, SCREEN, SCREEN_REST, BASIS, FIRST_LAYER = range(7)
 WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, N_MATRICES = range(8)
 # columns of `vectors`, a row a layer and one more for the end: addresses, 0 = absent
 (NORM, NORM_BIAS, FFN_NORM, FFN_NORM_BIAS, Q_NORM, K_NORM,
@@ -74,8 +74,9 @@ class Buffers(NamedTuple):
     up: NDArray[np.float32]  # (T, intermediate)
     scores: NDArray[np.float32]  # (threads, TILE_ROWS or heads that share keys, SEGMENT)
     partials: NDArray[np.float32]  # (n,) partial results: of a tile a thread, or of all segments
-    reduced: NDArray[np.float32]  # (rows, rank) what the screen of the head multiplies
-    reduced_blocks: NDArray[np.uint8]  # (rows, rank in int8 blocks)
+    turned: NDArray[np.float32]  # (rows, hidden) what the screen of the head multiplies
+    turned_blocks: NDArray[np.uint8]  # (rows, hidden in int8 blocks)
+    rest: NDArray[np.float32]  # (rows, padded vocabulary): scores of the screen's second part
     groups: NDArray[np.float32]  # (3, rows, padded groups of the head): see screened_head
     best: NDArray[np.float32]  # (threads, SCREENED_BEST)
     ratings: NDArray[np.float32]  # (T n_heads, blocks): see rate_blocks
@@ -96,6 +97,7 @@ class Batch(NamedTuple):
     windows: NDArray[np.int64]  # (n_layers,): how many positions back a layer sees
     coarse: int  # 1: products take one byte an activation, 0: two
     n_best: int  # how many of the best logits must be right; 0 = all
+    n_first: int  # groups of 16 logits that are computed first, at least n_best
     n_listed: int  # blocks of the cache that a kv head reads for a token; 0 = all
     listed_from: int  # tokens that see fewer slots read all of them
     ranges: NDArray[np.uint8]  # of the cache's keys, see KeyRanges; empty with n_listed 0

@@ -7,10 +7,10 @@ exactly all that could be among the best (engine/kernels/head.py).
 certified   the head in four bits. Its bounds hold for every hidden state: the screen's error is the
             product of the state with what the rounding took from the row, and by Cauchy and Schwarz
             no more than the product of their lengths. The best logits are those of the dense head.
-calibrated  the head in the few directions in which hidden states make a difference to it, found on
-            states of text (the low-rank factors of W C^1/2, where C is the states' covariance). Its
-            bounds are what its errors are like on such text, and how many of them are allowed for
-            is measured on text that was kept apart.
+calibrated  the head seen from the axes along which hidden states differ most (the principal axes of
+            states of text): in four bits along the first ones, which hold most of a state, and in
+            two along the others. Its bounds are the root mean square errors at such states, and its
+            margin is so many of them: an error of MARGIN of them was never seen.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from engine.plan import Screen
 
 Floats = NDArray[np.float32]
 
-CERTIFIED_FORMAT, CALIBRATED_FORMAT, BASIS_FORMAT = "q4_0", "q4_0", "q8"
+CERTIFIED_FORMAT, FIRST_FORMAT, REST_FORMAT, BASIS_FORMAT = "q4", "q4_0", "q2", "q8"
 # of a row's length: what the arithmetic of the two products may add to the difference between them.
 # Activations are rounded to 1/64,516 of the largest of 32 (float weights take them unrounded), and
 # sums of some hundred float32 are off by less than that again.
 _ARITHMETIC = 2e-4
-# of the bounds: they are computed from float32 themselves
-CERTIFIED_MARGIN = 1.0 + 1e-4
+CERTIFIED_MARGIN = 1.0 + 1e-4  # bounds are computed from float32 themselves
+MARGIN = 6.0
+FIRST_SHARE = 2 / 9  # of the axes
 _SLAB = 256  # groups of rows that are worked on at a time
 
 
 def certified(head: Weight) -> Screen:
-    """The screen whose bounds hold for every state, with a margin of CERTIFIED_MARGIN."""
+    """The screen whose bounds hold for every state."""
     parts, bounds = [], []
     for rows in _slabs(head):
         quantized = weight_format(CERTIFIED_FORMAT).quantize(rows)
@@ -45,42 +46,40 @@ def certified(head: Weight) -> Screen:
         parts.append(quantized)
         bounds.append(_lengths(error) + _ARITHMETIC * _lengths(rows))
     scores = Weight(CERTIFIED_FORMAT, np.concatenate(parts), head.n_out, head.n_in)
-    return Screen(scores, None, np.concatenate(bounds).astype(np.float32))
+    return Screen(scores, None, None, _joined(bounds), CERTIFIED_MARGIN)
 
 
-def calibrated(head: Weight, states: Floats, rank: int) -> Screen:
-    """The screen of the `rank` directions that matter most to the head at these states.
-
-    states  (n, hidden_size) float32: what the head is multiplied with, after the last norm
-    The bounds are the root mean square error of each row at such states, for one of length 1.
-    """
+def calibrated(head: Weight, states: Floats, margin: float = MARGIN, n_first: int = 8) -> Screen:
+    """The screen for states like these: float32 (n, hidden_size), what the head is multiplied with
+    after the last norm."""
     states = states / np.linalg.norm(states, axis=1, keepdims=True)
-    covariance = (states.T @ states / len(states)).astype(np.float64)
-    values, vectors = np.linalg.eigh(covariance)
-    # directions that text does not have are unlikely, not impossible
-    values = np.maximum(values, 1e-3 * values.mean())
-    root, inverse = vectors * np.sqrt(values), vectors / np.sqrt(values)
-    gram = np.zeros_like(covariance)
+    values, vectors = np.linalg.eigh((states.T @ states / len(states)).astype(np.float64))
+    axes = _packed(np.ascontiguousarray(vectors[:, ::-1].T, np.float32), BASIS_FORMAT)
+    turn = _values(axes)
+    spread = np.sqrt(np.maximum(values[::-1], 1e-3 * values.mean()))  # of a state along the axes
+    n_first_axes = min(head.n_in, 32 * max(1, round(FIRST_SHARE * head.n_in / 32)))
+    formats = [weight_format(FIRST_FORMAT), weight_format(REST_FORMAT)]
+    packed: list[list[NDArray[np.uint8]]] = [[], []]
+    bounds = []
     for rows in _slabs(head):
-        seen = rows[:, : head.n_in] @ root
-        gram += seen.T @ seen
-    _, directions = np.linalg.eigh(gram)
-    kept = directions[:, ::-1][:, :rank]  # in whitened states, best first
-    basis = _packed((inverse @ kept).T.astype(np.float32), BASIS_FORMAT)
-    rounded_basis = _values(basis).astype(np.float64)
-    parts, bounds = [], []
-    for rows in _slabs(head):
-        rows = rows[:, : head.n_in]
-        # root' inverse = 1: the coordinates of a row in the directions kept
-        quantized = weight_format(CALIBRATED_FORMAT).quantize(
-            padded((rows @ (root @ kept)).astype(np.float32))
-        )
-        screened = weight_format(CALIBRATED_FORMAT).dequantize(quantized)[:, :rank]
-        error = rows - screened @ rounded_basis
-        parts.append(quantized)
-        bounds.append(_lengths(error @ root))
-    scores = Weight(CALIBRATED_FORMAT, np.concatenate(parts), head.n_out, rank)
-    return Screen(scores, basis, np.concatenate(bounds).astype(np.float32))
+        turned = rows[:, : head.n_in] @ turn.T
+        parts = np.split(turned, [n_first_axes], axis=1)
+        errors = []
+        for part, module, found in zip(parts, formats, packed, strict=True):
+            if not part.shape[1]:
+                continue
+            found.append(module.quantize(padded(part)))
+            errors.append(module.dequantize(found[-1])[:, : part.shape[1]] - part)
+        bounds.append(_lengths(np.concatenate(errors, axis=1) * spread))
+    scores = Weight(FIRST_FORMAT, np.concatenate(packed[0]), head.n_out, n_first_axes)
+    rest = None
+    if packed[1]:
+        rest = Weight(REST_FORMAT, np.concatenate(packed[1]), head.n_out, head.n_in - n_first_axes)
+    return Screen(scores, rest, axes, _joined(bounds), margin, n_first)
+
+
+def _joined(bounds: list[NDArray[np.float64]]) -> Floats:
+    return np.concatenate(bounds).astype(np.float32)
 
 
 def _slabs(head: Weight) -> Iterator[Floats]:
@@ -90,7 +89,7 @@ def _slabs(head: Weight) -> Iterator[Floats]:
 
 
 def _lengths(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
+    return np.asarray(np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)), np.float64)
 
 
 def _packed(values: Floats, name: str) -> Weight:
@@ -104,7 +103,5 @@ def _values(weight: Weight) -> Floats:
 
 def n_bytes(screen: Screen) -> int:
     """What a token reads of it."""
-    basis = 0 if screen.basis is None else screen.basis.data.nbytes
-    return screen.scores.data.nbytes + basis + screen.bounds.nbytes
-
-
+    matrices = [screen.scores, screen.rest, screen.basis]
+    return screen.bounds.nbytes + sum(m.data.nbytes for m in matrices if m is not None)

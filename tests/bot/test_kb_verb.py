@@ -237,7 +237,9 @@ def test_a_share_says_what_takes_it_in(
         "(with the files of 2/2)"
     )
     code, _, err = kb("merge", "docs", "docs-1-of-2.shard")
-    assert code == 0 and ("still without a vector" in err) == (kb.json("show", "docs")["n_embedded"] < 2)
+    assert code == 0 and ("still without a vector" in err) == (
+        kb.json("show", "docs")["n_embedded"] < 2
+    )
 
 
 @pytest.mark.parametrize("share", ["3/2", "0/2", "2", "a/b", "1/0"])

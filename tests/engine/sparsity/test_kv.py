@@ -99,7 +99,7 @@ def test_the_blocks_read_are_those_of_the_numpy_choice(kv: str) -> None:
     decoder.extend(cache, IDS)
     decoder.use_kv_budget(TIGHT)
     decoder.extend(cache, [7])
-    buffers = decoder._scratch.buffers(1, len(cache.token_ids), listed=True)
+    buffers = decoder._scratch.latest
     config, ranges = decoder.config, unpacked(cache)
     per_kv, last = config.n_heads // config.n_kv_heads, config.n_layers - 1
     for kv_head in range(config.n_kv_heads):

@@ -1,0 +1,128 @@
+"""What is measured once for a checkpoint, and kept beside its packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+from engine import packed
+from engine.formats import Weight
+from engine.kernels.layout import blocks, groups
+from engine.plan import Screen
+from engine.sparsity import head, texts
+
+if TYPE_CHECKING:
+    from engine.model import Model
+
+Floats = NDArray[np.float32]
+Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
+
+_VERSION = 1  # changes with the meaning of any entry
+_CHUNK = 64
+
+
+class Calibration(NamedTuple):
+    """Of one checkpoint in one packed form."""
+
+    screen: Screen  # of the head, calibrated
+
+
+class NotCalibratedError(ValueError):
+    """The level needs a calibration that was not made; the message names the command."""
+
+
+def calibrate(model: Model, on_progress: Progress | None = None) -> Calibration:
+    """Measure, and keep it beside the packed weights where they are kept.
+
+    About 15 seconds for a model of 135M weights. The conversation's cache is used and left empty.
+    """
+    report = on_progress or (lambda stage, fraction: None)
+    states = collect(model, report)
+    report("the head", 0.0)
+    matrices = model.weights.matrices
+    screen = head.calibrated(matrices.get("head", matrices["embedding"]), np.concatenate(states))
+    found = Calibration(screen)
+    if model.packed_file is not None:
+        try:
+            packed.write(file_of(model.packed_file), _entries(found))
+        except OSError as error:
+            logger.warning("cannot keep the calibration: {}", error)
+    return found
+
+
+def collect(model: Model, on_progress: Progress) -> list[Floats]:
+    """What the head was multiplied with at the tokens of each answer: float32 (n, hidden_size)."""
+    found, decoder = [], model.decoder
+    for i, (token_ids, start) in enumerate(texts.answers(model)):
+        on_progress("the model's own answers", i / len(texts.QUESTIONS))
+        cache = decoder.new_cache()
+        decoder.extend(cache, token_ids[:start])
+        parts = [decoder.states(1)]
+        for first in range(start, len(token_ids), _CHUNK):
+            chunk = token_ids[first : first + _CHUNK]
+            decoder.extend(cache, chunk, all_logits=True)
+            parts.append(decoder.states(len(chunk)))
+        found.append(np.concatenate(parts))
+    model.cache.truncate(0)
+    return found
+
+
+def file_of(packed_file: Path) -> Path:
+    """Where the calibration of these packed weights is kept."""
+    return packed_file.with_suffix(f".calibration{_VERSION}")
+
+
+def stored(model: Model) -> Calibration | None:
+    """What was kept; None when there is nothing, or nothing that can be read."""
+    path = model.packed_file and file_of(model.packed_file)
+    if not path or not path.exists():
+        return None
+    try:
+        return _from_arrays(packed.open_packed(path))
+    except (KeyError, ValueError, TypeError) as error:
+        logger.warning("{}: {}; calibrate again", path.name, error)
+        return None
+
+
+def _entries(found: Calibration) -> list[packed.Entry]:
+    screen = found.screen
+    entries = [_entry("bounds", screen.bounds, margin=screen.margin, n_first=screen.n_first)]
+    for name in ("scores", "rest", "basis"):
+        if (weight := getattr(screen, name)) is not None:
+            shape = {"format": weight.format, "n_out": weight.n_out, "n_in": weight.n_in}
+            entries.append(_entry(name, weight.data, **shape))
+    return entries
+
+
+def _entry(name: str, array: NDArray[Any], **attributes: Any) -> packed.Entry:
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return packed.Entry(name, data.nbytes, attributes, partial(list, [data]))
+
+
+def _from_arrays(arrays: dict[str, tuple[NDArray[np.uint8], dict[str, Any]]]) -> Calibration:
+    weights = {
+        name: Weight(
+            attributes["format"],
+            data.reshape(groups(attributes["n_out"]), blocks(attributes["n_in"]), -1),
+            attributes["n_out"],
+            attributes["n_in"],
+        )
+        for name, (data, attributes) in arrays.items()
+        if "format" in attributes
+    }
+    bounds, numbers = arrays["bounds"]
+    screen = Screen(
+        weights["scores"],
+        weights.get("rest"),
+        weights["basis"],
+        bounds.view(np.float32),
+        float(numbers["margin"]),
+        int(numbers["n_first"]),
+    )
+    return Calibration(screen)
