@@ -21,6 +21,7 @@ from engine.kernels.softmax import multiply, partial_bytes, scale_scores, weigh
 
 BLOCK = 16  # slots
 CHUNK = SEGMENT // BLOCK  # blocks of a list that give one partial result
+_AHEAD = 4  # blocks between what is worked on and what is asked for
 
 
 class Listed(NamedTuple):
@@ -73,19 +74,21 @@ def _values(layout, listed, j):
 
 
 @kernel
-def _values_and_next(layout, listed, j):
-    """Values of the j-th block; how far ahead the keys lie of the one a chunk later."""
-    values = _values(layout, listed, j)
-    return values, _keys(layout, listed, min(j + CHUNK, listed.n_ahead - 1)) - values
+def _ahead(layout, listed, i):
+    """Where the i-th run of a chunk's bytes begins: keys, then values, then the next keys."""
+    n = listed.n_blocks
+    if n <= i < 2 * n:
+        return _values(layout, listed, i - n)
+    return _keys(layout, listed, i if i < n else min(i - n, listed.n_ahead - 1))
 
 
 @kernel
 def _score(load, layout, listed):
-    """Scores of all slots; meanwhile the blocks' values are asked for."""
+    """Scores of all slots; meanwhile what comes next is asked for."""
     heads, q_row = listed.heads, 4 * listed.width
     for j in range(listed.n_blocks):
         keys, out = _keys(layout, listed, j), listed.scores + 4 * BLOCK * j
-        ahead = _values(layout, listed, j) - keys
+        ahead = _ahead(layout, listed, j + _AHEAD) - keys
         for r in range(0, heads, 4):
             if r + 1 == heads:
                 score_block(load, layout.sixteen, listed.queries + q_row * r, keys, listed.width,
@@ -121,12 +124,13 @@ def _weigh_row(layout, listed, r, out):
 
 @kernel
 def _add_values(load, layout, listed, r, out):
-    """The values weighted for row r; meanwhile the keys of the next blocks are asked for."""
+    """The values weighted for row r; meanwhile what comes next is asked for."""
     row, weights = layout.value_row, listed.scores + 4 * SEGMENT * r
     for i in range(0, listed.width, 32):
         a0 = a1 = simd.zero_f32()
         for j in range(listed.n_blocks):
-            at, ahead = _values_and_next(layout, listed, j)
+            at = _values(layout, listed, j)
+            ahead = _ahead(layout, listed, listed.n_blocks + j + _AHEAD) - at
             at += layout.sixteen * (i >> 4)
             first = 4 * BLOCK * j
             for k in range(first, min(first + 4 * BLOCK, 4 * listed.n_slots), 4):
@@ -149,7 +153,8 @@ def _add_values_of_four(load, layout, listed, r, out):
     for i in range(0, listed.width, 32):
         a0 = a1 = b0 = b1 = c0 = c1 = d0 = d1 = simd.zero_f32()
         for j in range(listed.n_blocks):
-            at, ahead = _values_and_next(layout, listed, j)
+            at = _values(layout, listed, j)
+            ahead = _ahead(layout, listed, listed.n_blocks + j + _AHEAD) - at
             at += sixteen * (i >> 4)
             first = 4 * BLOCK * j
             for k in range(first, min(first + 4 * BLOCK, 4 * listed.n_slots), 4):
