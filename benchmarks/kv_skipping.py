@@ -30,7 +30,7 @@ from benchmarks.quality import Distance
 from engine.cache import KVCache
 from engine.sparsity.kv import KVBudget
 
-BUDGETS = (32, 64, 128, 192)  # blocks
+BUDGETS = (32, 64, 96, 128)  # blocks
 POSITIONS = (2000, 4000, 8000)
 FILES = ("README.md", "docs/*.md", "engine/*.py")
 QUESTIONS = (
@@ -59,10 +59,12 @@ def text_of(patterns: Sequence[str]) -> str:
     return "\n\n".join(path.read_text("utf-8") for path in paths)
 
 
-def prompts(model: engine.Model, text: str, questions: Sequence[str]) -> list[list[int]]:
+def prompts(model: engine.Model, text: str, chosen: options.Options) -> list[list[int]]:
     """Token ids of each question behind as much of the text as fits."""
     assert model.tokenizer is not None
-    ids = model.tokenizer.encode(text)[: model.max_seq_len - ROOM - ANSWER]
+    questions = QUESTIONS[:2] if chosen.quick else QUESTIONS
+    n_tokens = 2200 if chosen.quick else model.max_seq_len - ROOM - ANSWER
+    ids = model.tokenizer.encode(text)[:n_tokens]
     text = model.tokenizer.decode(ids)
     return [
         model.tokenizer.encode(
@@ -117,8 +119,9 @@ def quality(
         decoder.use_kv_budget(None)
         figures = found.figures() | {"greedy": same / len(dense)}
         for metric in ("KL", "top-1", "greedy"):
-            row = report.Row(f"{case}, {n_blocks} blocks", threads, metric, "", "")
-            row.unit, row.less_is_better = ("nats", True) if metric == "KL" else ("", False)
+            unit = "nats" if metric == "KL" else ""
+            row = report.Row(f"{case}, {n_blocks} blocks", threads, metric, unit)
+            row.less_is_better = metric == "KL"
             row.extra = {"positions": found.n_positions, "answers": len(dense)}
             row.add(figures[metric])
             rows.append(row)
@@ -178,13 +181,13 @@ def measure(chosen: options.Options, text: str) -> list[report.Row]:
     """All rows."""
     threads = chosen.threads[-1]
     model = engine.load(chosen.model, threads=threads)
-    questions = QUESTIONS[:2] if chosen.quick else QUESTIONS
-    texts = prompts(model, text, questions)
+    texts = prompts(model, text, chosen)
+    n_answer = 24 if chosen.quick else ANSWER
     n = common(texts)
     cache = model.decoder.new_cache()
     options.note(f"reading {n:,} tokens")
     model.decoder.extend(cache, texts[0][:n])
-    turns = [(ids[n:], greedy(model, cache, ids[n:], ANSWER)) for ids in texts]
+    turns = [(ids[n:], greedy(model, cache, ids[n:], n_answer)) for ids in texts]
     answers = Answers(texts[0][:n], [turn for turn in turns if len(turn[1]) > 1])
     case = f"{chosen.label}, position {n:,}"
     rows = quality(model, cache, answers, case, threads)

@@ -224,9 +224,7 @@ class Decoder:
         self, cache: KVCache, batch: Batch, n_logits: int, n_best: int, cancel: Cancel | None
     ) -> NDArray[np.float32]:
         if n_best := self._screened_best(n_logits, n_best):
-            assert self._screen is not None
-            n_first = max(n_best, self._screen.n_first)
-            batch = batch._replace(n_best=n_best, n_first=n_first, margin=self._screen.margin)
+            batch = self._screened(batch, n_best)
         buffers = self._scratch.buffers(
             len(batch.token_ids),
             int(batch.visible[-1]) + batch.path.shape[1],
@@ -248,6 +246,7 @@ class Decoder:
         self._pace.record(kind, time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
 
+<<<<<<< HEAD
     def _skipping(self, cache: KVCache, batch: Batch, budget: KVBudget) -> Batch:
         """The batch, its tokens reading no more of the cache than the budget allows."""
         if self.config.position == "alibi":
@@ -255,6 +254,15 @@ class Decoder:
         ranges = cache.key_ranges().data
         return batch._replace(
             n_listed=budget.n_blocks, listed_from=budget.min_tokens, ranges=ranges
+=======
+    def _screened(self, batch: Batch, n_best: int) -> Batch:
+        assert self._screen is not None
+        screen = self._screen
+        return batch._replace(
+            n_best=n_best,
+            n_first=max(n_best, screen.n_first),
+            margin=screen.margin if n_best == 1 else screen.margins,
+>>>>>>> s4
         )
 
     def _screened_best(self, n_logits: int, n_best: int) -> int:

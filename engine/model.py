@@ -26,6 +26,7 @@ from engine.kernels.cpu import instructions
 from engine.kv_formats import kv_format, kv_format_for
 from engine.lookup import CallTimes
 from engine.sampling import SamplingParams
+from engine.sparsity.levels import Sparsity, apply, sparsity_of
 from engine.threads import Team
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.weights import LAYOUT_VERSION, Weights, load_weights
@@ -49,6 +50,7 @@ class Model:
     generation_defaults: dict[str, float]  # sampling values that the checkpoint recommends
     packed_file: Path | None = None  # of the packed weights
     cache: KVCache = field(init=False)
+    sparsity: Sparsity = field(init=False, default_factory=Sparsity)  # what is skipped
     call_times: CallTimes = field(init=False, default_factory=CallTimes)  # of decoding, for lookup
 
     def __post_init__(self) -> None:
@@ -93,6 +95,17 @@ class Model:
         ValueError outside 1 … engine.cores.MAX_THREADS.
         """
         self.decoder.set_threads(default_threads() if threads is None else threads)
+
+    def set_sparsity(self, level: str | float) -> None:
+        """Skip what the level allows from the next call on: "off", "exact", "balanced", "fast", or
+        a share of the feed-forward up to 0.9.
+
+        ValueError; engine.sparsity.calibration.NotCalibratedError where `calibrate` has to be
+        called first.
+        """
+        self.sparsity = sparsity_of(self, level)
+        apply(self, self.sparsity)
+        self.call_times = CallTimes()
 
     def cached_prefix(self, token_ids: Sequence[int]) -> int:
         """How many leading ids need no computation."""

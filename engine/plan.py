@@ -78,7 +78,8 @@ class Screen(NamedTuple):
     basis    (hidden_size, hidden_size): what turns states before; None = they stay as they are
     bounds   float32 (vocab_size padded to groups,): how far a score may be off, for a state of
              length 1
-    margin   in bounds: what a logit may be above the screen's score
+    margin   in bounds: what a logit may be above the screen's score, where one logit is needed
+    margins  the same where several are
     n_first  groups of logits that are computed in any case
     """
 
@@ -87,6 +88,7 @@ class Screen(NamedTuple):
     basis: Weight | None
     bounds: NDArray[np.float32]
     margin: float
+    margins: float
     n_first: int = 1
 
 

@@ -25,6 +25,7 @@ Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
 
 _VERSION = 1  # changes with the meaning of any entry
 _CHUNK = 64
+_NUMBERS = ("margin", "margins", "n_first")  # of a screen
 
 
 class Calibration(NamedTuple):
@@ -92,7 +93,8 @@ def stored(model: Model) -> Calibration | None:
 
 def _entries(found: Calibration) -> list[packed.Entry]:
     screen = found.screen
-    entries = [_entry("bounds", screen.bounds, margin=screen.margin, n_first=screen.n_first)]
+    numbers = {name: getattr(screen, name) for name in _NUMBERS}
+    entries = [_entry("bounds", screen.bounds, **numbers)]
     for name in ("scores", "rest", "basis"):
         if (weight := getattr(screen, name)) is not None:
             shape = {"format": weight.format, "n_out": weight.n_out, "n_in": weight.n_in}
@@ -122,7 +124,6 @@ def _from_arrays(arrays: dict[str, tuple[NDArray[np.uint8], dict[str, Any]]]) ->
         weights.get("rest"),
         weights["basis"],
         bounds.view(np.float32),
-        float(numbers["margin"]),
-        int(numbers["n_first"]),
+        **{name: numbers[name] for name in _NUMBERS},
     )
     return Calibration(screen)

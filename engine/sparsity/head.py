@@ -9,8 +9,8 @@ certified   the head in four bits. Its bounds hold for every hidden state: the s
             no more than the product of their lengths. The best logits are those of the dense head.
 calibrated  the head seen from the axes along which hidden states differ most (the principal axes of
             states of text): in four bits along the first ones, which hold most of a state, and in
-            two along the others. Its bounds are the root mean square errors at such states, and its
-            margin is so many of them: an error of MARGIN of them was never seen.
+            two along the others. Its bounds are the root mean square errors at such states, and
+            its margin is so many of them: an error of MARGIN of them was never seen.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ CERTIFIED_FORMAT, FIRST_FORMAT, REST_FORMAT, BASIS_FORMAT = "q4", "q4_0", "q2", 
 # sums of some hundred float32 are off by less than that again.
 _ARITHMETIC = 2e-4
 CERTIFIED_MARGIN = 1.0 + 1e-4  # bounds are computed from float32 themselves
-MARGIN = 6.0
+MARGIN, MARGINS = 6.0, 2.0
 FIRST_SHARE = 2 / 9  # of the axes
+N_FIRST = 8
 _SLAB = 256  # groups of rows that are worked on at a time
 
 
@@ -46,10 +47,10 @@ def certified(head: Weight) -> Screen:
         parts.append(quantized)
         bounds.append(_lengths(error) + _ARITHMETIC * _lengths(rows))
     scores = Weight(CERTIFIED_FORMAT, np.concatenate(parts), head.n_out, head.n_in)
-    return Screen(scores, None, None, _joined(bounds), CERTIFIED_MARGIN)
+    return Screen(scores, None, None, _joined(bounds), CERTIFIED_MARGIN, CERTIFIED_MARGIN)
 
 
-def calibrated(head: Weight, states: Floats, margin: float = MARGIN, n_first: int = 8) -> Screen:
+def calibrated(head: Weight, states: Floats) -> Screen:
     """The screen for states like these: float32 (n, hidden_size), what the head is multiplied with
     after the last norm."""
     states = states / np.linalg.norm(states, axis=1, keepdims=True)
@@ -75,7 +76,7 @@ def calibrated(head: Weight, states: Floats, margin: float = MARGIN, n_first: in
     rest = None
     if packed[1]:
         rest = Weight(REST_FORMAT, np.concatenate(packed[1]), head.n_out, head.n_in - n_first_axes)
-    return Screen(scores, rest, axes, _joined(bounds), margin, n_first)
+    return Screen(scores, rest, axes, _joined(bounds), MARGIN, MARGINS, N_FIRST)
 
 
 def _joined(bounds: list[NDArray[np.float64]]) -> Floats:

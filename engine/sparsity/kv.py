@@ -23,3 +23,12 @@ class KVBudget:
     def __post_init__(self) -> None:
         if self.n_blocks < MIN_BLOCKS:
             raise ValueError(f"n_blocks must be at least {MIN_BLOCKS}, got {self.n_blocks}")
+
+
+# SmolLM2-135M, Q4_1, float16 cache, answers to questions about a text of 7,500 tokens (leads of
+# Wikipedia articles), 497 positions; decoding on 2 threads, dense 41 tokens/s at position 8,000:
+#   blocks  KL against dense  same likeliest token  speed at 8,000, 4,000, 2,000
+#       96  .0029 (.0002)     98.8 %                1.91, 1.16, 0.92 times
+#       64  .0058 (.0005)     98.4 %                2.11, 1.31, 1.07 times
+BALANCED = KVBudget(96, min_tokens=3072)
+FAST = KVBudget(64, min_tokens=2048)
