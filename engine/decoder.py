@@ -246,7 +246,6 @@ class Decoder:
         self._pace.record(kind, time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
 
-<<<<<<< HEAD
     def _skipping(self, cache: KVCache, batch: Batch, budget: KVBudget) -> Batch:
         """The batch, its tokens reading no more of the cache than the budget allows."""
         if self.config.position == "alibi":
@@ -254,7 +253,8 @@ class Decoder:
         ranges = cache.key_ranges().data
         return batch._replace(
             n_listed=budget.n_blocks, listed_from=budget.min_tokens, ranges=ranges
-=======
+        )
+
     def _screened(self, batch: Batch, n_best: int) -> Batch:
         assert self._screen is not None
         screen = self._screen
@@ -262,7 +262,6 @@ class Decoder:
             n_best=n_best,
             n_first=max(n_best, screen.n_first),
             margin=screen.margin if n_best == 1 else screen.margins,
->>>>>>> s4
         )
 
     def _screened_best(self, n_logits: int, n_best: int) -> int:
