@@ -25,10 +25,12 @@ class KVBudget:
             raise ValueError(f"n_blocks must be at least {MIN_BLOCKS}, got {self.n_blocks}")
 
 
-# SmolLM2-135M, Q4_1, float16 cache, answers to questions about a text of 7,500 tokens (leads of
-# Wikipedia articles), 497 positions; decoding on 2 threads, dense 41 tokens/s at position 8,000:
-#   blocks  KL against dense  same likeliest token  speed at 8,000, 4,000, 2,000
-#       96  .0029 (.0002)     98.8 %                1.91, 1.16, 0.92 times
-#       64  .0058 (.0005)     98.4 %                2.11, 1.31, 1.07 times
+# SmolLM2-135M, Q4_1, float16 cache; answers of the dense engine to questions about a text of 7,500
+# tokens (497 positions behind leads of Wikipedia articles, 522 behind technical prose): KL against
+# dense and its standard error, share with the same likeliest token; decoding on 2 threads of a busy
+# machine, dense 41 tokens/s at position 8,000:
+#   blocks  leads                   technical prose         speed at 8,000, 4,000, 2,000
+#       96  .0029 (.0002), 98.8 %   .0044 (.0009), 99.0 %   1.91, 1.16, 0.92 times
+#       64  .0058 (.0005), 98.4 %   .0077 (.0012), 98.3 %   2.11, 1.31, 1.07 times
 BALANCED = KVBudget(96, min_tokens=3072)
 FAST = KVBudget(64, min_tokens=2048)
