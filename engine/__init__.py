@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.decoder import Cancel
+    from engine.cancel import Cancel
     from engine.generate import Generation, Step, Usage, stream
     from engine.model import Model, load
     from engine.sampling import SamplingParams
     from engine.saved_cache import SavedCaches
 
 _HOME = {
-    "Cancel": "engine.decoder",
+    "Cancel": "engine.cancel",
     "Generation": "engine.generate",
     "Model": "engine.model",
     "SamplingParams": "engine.sampling",

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.cache import KVCache
-from engine.decoder import Branches, Cancel, Decoder
+from engine.cancel import Cancel
+from engine.decoder import Branches, Decoder
 from engine.sampling import SamplingParams, forbid_repeats, log_sum_exp, penalize_repeats
 
 

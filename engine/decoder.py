@@ -14,42 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.cache import KVCache
+from engine.cancel import Cancel, Cancelled
 from engine.config import DecoderConfig
 from engine.kernels.forward import forward
 from engine.kernels.layout import ROWS
-from engine.kernels.tables import SCREENED_BEST, SCREENED_ROWS, Batch
-from engine.kv_formats import DEFAULT, kv_format
-from engine.plan import Rotations, Scratch, Screen, make_plan, make_tables, make_windows
+from engine.kernels.tables import FEW, SCREENED_BEST, SCREENED_ROWS, Batch
+from engine.kv_formats import DEFAULT, kv_format, listed_kernels
+from engine.plan import Rotations, Screen, make_plan, make_tables, make_windows
+from engine.scratch import Scratch
 from engine.sparse_formats import Sparse
+from engine.sparsity.kv import KVBudget
 from engine.threads import Pace, Team
 from engine.weights import Weights
 
 # Tokens of a prompt in one call: enough that reading weights costs little beside the arithmetic,
 # few enough that a call ends soon after it is cancelled
 CHUNK = 128
-
-
-class Cancelled(Exception):
-    """The call was cancelled; the cache holds what was complete before."""
-
-
-class Cancel:
-    """A flag that kernels poll. Setting it is safe in a signal handler and from any thread."""
-
-    def __init__(self) -> None:
-        self.cell = np.zeros(1, np.int64)
-
-    def set(self) -> None:
-        """Ask running and future calls to end."""
-        self.cell[0] = 1
-
-    def clear(self) -> None:
-        """Allow calls again."""
-        self.cell[0] = 0
-
-    def is_set(self) -> bool:
-        """Whether calls are asked to end."""
-        return bool(self.cell[0])
+_NO_RANGES = np.empty((0, 0, 0, 0), np.uint8)
 
 
 class Branches(NamedTuple):
@@ -77,6 +58,7 @@ class Decoder:
             np.zeros(self.config.n_layers, np.int64),
             {},
         )
+        self._kv_budget: KVBudget | None = None
         self._windows = make_windows(self.config)
         self._rotations = Rotations(self.config)
         self._logits = self._logits_rows(1)
@@ -116,6 +98,17 @@ class Decoder:
         total: NDArray[np.int64] = self._scratch.n_active.sum(axis=0)
         return total
 
+    def use_kv_budget(self, budget: KVBudget | None) -> None:
+        """From the next call on, let calls of FEW tokens skip what the budget leaves out.
+
+        None = all keys and values are read, always, as they are where ALiBi gives positions, in
+        layers with a sliding window, in longer calls and in branch.
+        """
+        if budget is not None:
+            attend = listed_kernels(self.kv_format).attend.address
+            self._plan = self._plan._replace(attend_listed=attend)
+        self._kv_budget = budget
+
     def _follow_team(self) -> None:
         """What depends on the number of threads."""
         n = self.team.n_threads
@@ -147,6 +140,7 @@ class Decoder:
         """
         total = len(cache.token_ids) + len(token_ids)
         cache.reserve(total)
+        budget = self._kv_budget if len(token_ids) <= FEW else None
         rows = []
         start = 0
         while start < len(token_ids):
@@ -156,6 +150,8 @@ class Decoder:
             positions = np.arange(len(cache.token_ids), len(cache.token_ids) + len(chunk))
             batch = self._batch(chunk, positions, positions, positions + 1, None, total)
             batch = batch._replace(coarse=int(start < coarse))
+            if budget is not None and total >= budget.min_tokens:
+                batch = self._skipping(cache, batch, budget)
             n_logits = len(chunk) if all_logits else int(last)
             logits = self._run(cache, batch, n_logits, n_best, cancel)
             cache.token_ids.extend(chunk)
@@ -233,10 +229,27 @@ class Decoder:
         if path is None:
             path = np.empty((len(ids), 0), np.int64)
         cos, sin = self._rotations.at(positions, total)
-        sparse = self._sparse
         return Batch(
-            *(ids, positions, slots, visible, path, self._windows, 0, 0, 0),
-            *(sparse.paths, sparse.thresholds, 0, 0, self._no_record, 0.0, cos, sin),
+            ids,
+            positions,
+            slots,
+            visible,
+            path,
+            self._windows,
+            coarse=0,
+            n_best=0,
+            n_first=0,
+            paths=self._sparse.paths,
+            thresholds=self._sparse.thresholds,
+            probe=0,
+            probe_from=0,
+            record=self._no_record,
+            n_listed=0,
+            listed_from=0,
+            ranges=_NO_RANGES,
+            margin=0.0,
+            cos=cos,
+            sin=sin,
         )
 
     def _run(
@@ -248,6 +261,7 @@ class Decoder:
             len(batch.token_ids),
             int(batch.visible[-1]) + batch.path.shape[1],
             n_logits if n_best else 0,
+            bool(batch.n_listed),
         )
         logits = self._logits if n_logits == 1 else self._logits_rows(n_logits)
         n_threads = self._pace.n_threads
@@ -260,9 +274,18 @@ class Decoder:
         stopped = self.team.run(forward, n_threads, arguments, (cancel or self._never).cell)
         if stopped:
             raise Cancelled
-        kind = len(batch.token_ids), n_logits, n_best, batch.coarse, self._sparse is self._dense
-        self._pace.record(kind, time.perf_counter() - started)
+        kind = n_logits, n_best, batch.coarse, batch.n_listed, self.sparse is None
+        self._pace.record((len(batch.token_ids), *kind), time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
+
+    def _skipping(self, cache: KVCache, batch: Batch, budget: KVBudget) -> Batch:
+        """The batch, its tokens reading no more of the cache than the budget allows."""
+        if self.config.position == "alibi":
+            return batch
+        ranges = cache.key_ranges().data
+        return batch._replace(
+            n_listed=budget.n_blocks, listed_from=budget.min_tokens, ranges=ranges
+        )
 
     def _screened(self, batch: Batch, n_best: int) -> Batch:
         assert self._screen is not None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.beam import Search, beam_search
-from engine.decoder import Cancel, Cancelled
+from engine.cancel import Cancel, Cancelled
 from engine.lookahead import Lookahead
 from engine.sampling import SamplingParams, n_best_needed, next_token, random_generator
 

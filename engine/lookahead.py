@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.decoder import Cancel
+from engine.cancel import Cancel
 from engine.lookup import Drafter
 from engine.sampling import SamplingParams, n_best_needed
 

@@ -20,7 +20,7 @@ from engine.config import DecoderConfig
 from engine.cores import default_threads
 from engine.decoder import Decoder
 from engine.fingerprint import fingerprint
-from engine.formats import weight_format as format_module
+from engine.formats import require_format
 from engine.kernels.compiler import is_compiled
 from engine.kernels.cpu import instructions
 from engine.kv_formats import kv_format, kv_format_for
@@ -200,7 +200,7 @@ def load(
     """
     report = on_progress or (lambda stage, fraction: None)
     if weight_format is not None:
-        format_module(weight_format)  # an unknown name fails before the work begins
+        require_format(weight_format)  # an unknown name fails before the work begins
     if kv_cache is not None:
         kv_format(kv_cache)
     team = Team(default_threads() if threads is None else threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from engine.config import DecoderConfig
 from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
-from engine.kernels.attention import SEGMENT
-from engine.kernels.head import LOWEST
-from engine.kernels.partial import ACTIVE_BYTES, RUN_BYTES
-from engine.kernels.softmax import partial_bytes
-from engine.kernels.tables import Buffers, Plan
+from engine.kernels.tables import Plan
 from engine.rope import rotation_table
+from engine.scratch import padded_size
 from engine.sparse_formats import Copy, sparse_format
 from engine.weights import Weights
 
@@ -32,15 +29,8 @@ _VECTORS = (
     *("attention_norm", "attention_norm.bias", "ffn_norm", "ffn_norm.bias", "q_norm", "k_norm"),
     *("wq.bias", "wk.bias", "wv.bias", "wo.bias", "w_gate.bias", "w_up.bias", "w_down.bias"),
 )
-_PER_TOKEN = (
-    *("x", "normed", "blocks", "q", "k", "v", "queries", "attended", "out", "gate", "up"),
-)
 _COPIES = {"up_rows": tables.UP_ROWS, "down_inputs": tables.DOWN_INPUTS}
 _EVERYTHING = 1 << 62  # a window that no context reaches
-
-
-def _padded(n: int) -> int:
-    return -(-n // 32) * 32
 
 
 def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
@@ -53,7 +43,7 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
         n_heads=config.n_heads,
         n_kv_heads=config.n_kv_heads,
         head_dim=config.head_dim,
-        width=_padded(config.head_dim),
+        width=padded_size(config.head_dim),
         rotary_dim=config.rotary_dim if config.position == "rope" else 0,
         interleaved=int(config.rope.interleaved),
         layernorm=int(config.norm == "layernorm"),
@@ -62,6 +52,7 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
         gated=int(config.gated),
         any_int8=int(any(weight_format(w.format).INT8 for w in weights.matrices.values())),
         attend=kv.attend.address,
+        attend_listed=0,
         store_key=kv.store_key.address,
         store_value=kv.store_value.address,
         norm_eps=float(config.norm_eps),
@@ -220,79 +211,3 @@ class Rotations:
             n = max(512, 2 * len(self._cos), total)
             self._cos, self._sin = self._table(np.arange(n), n)
         return self._cos[positions], self._sin[positions]
-
-
-class Scratch:
-    """Buffers for the layer loop, made for the widest batch so far; narrower ones are views."""
-
-    def __init__(self, config: DecoderConfig, n_threads: int) -> None:
-        self._config, self._n_threads = config, n_threads
-        self._screened: dict[str, NDArray[Any]] = {}
-        self._made: Buffers | None = None
-        self.n_active = np.zeros((n_threads, config.n_layers, 2), np.int64)
-        self._rows = max(tables.TILE_ROWS, config.n_heads // config.n_kv_heads)
-        self._partial = partial_bytes(_padded(config.head_dim)) // 4
-
-    def buffers(self, n_tokens: int, n_slots: int, n_screened: int = 0) -> Buffers:
-        """Buffers for exactly n_tokens, which see n_slots of the cache; n_screened: rows of
-        logits that are screened."""
-        made, n_partials = self._made, self._n_partials(n_tokens, n_slots)
-        if made is None or len(made.x) < n_tokens or made.partials.size < n_partials:
-            n = n_tokens if made is None else max(n_tokens, len(made.x))
-            made = self._made = self._make(n, n_partials)
-        views = {name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN}
-        self.latest = made._replace(**views, **self._screen_buffers(n_screened))
-        return self.latest
-
-    def _screen_buffers(self, n: int) -> dict[str, NDArray[Any]]:
-        """What a screened head needs for n rows."""
-        made = self._screened
-        if not made or len(made["turned"]) < n:
-            hidden, n_groups = _padded(self._config.hidden_size), -(-self._config.vocab_size // 16)
-            made = self._screened = {
-                "turned": np.zeros((n, hidden), np.float32),
-                "turned_blocks": np.zeros((n, hidden // 32 * activations.BLOCK_BYTES), np.uint8),
-                "rest": np.zeros((n, 16 * n_groups), np.float32),
-                "groups": np.full((3, n, _padded(n_groups)), LOWEST, np.float32),
-                "best": np.zeros((self._n_threads, tables.SCREENED_BEST), np.float32),
-            }
-        return made
-
-    def _n_partials(self, n_tokens: int, n_slots: int) -> int:
-        n = 2 * self._n_threads * self._rows
-        if n_tokens <= tables.FEW:
-            # twice what is needed: a text grows, and these would be made anew at each segment
-            n = max(n, 2 * -(-n_slots // SEGMENT) * tables.FEW * self._config.n_heads)
-        return int(n * self._partial)
-
-    def _make(self, n: int, n_partials: int) -> Buffers:
-        config = self._config
-        hidden, inner = _padded(config.hidden_size), _padded(config.intermediate_size)
-        heads = _padded(config.n_heads * config.head_dim)
-        kv_heads = _padded(config.n_kv_heads * config.head_dim)
-        widest = max(hidden, inner, heads) // 32 * activations.BLOCK_BYTES
-
-        def floats(*shape: int) -> NDArray[np.float32]:
-            return np.zeros(shape, np.float32)
-
-        return Buffers(
-            x=floats(n, hidden),
-            normed=floats(n, hidden),
-            blocks=np.zeros((n, widest), np.uint8),
-            q=floats(n, heads),
-            k=floats(n, kv_heads),
-            v=floats(n, kv_heads),
-            queries=floats(n, config.n_heads, _padded(config.head_dim)),
-            attended=floats(n, heads),
-            out=floats(n, hidden),
-            gate=floats(n, inner),
-            up=floats(n, inner),
-            scores=floats(self._n_threads, self._rows, SEGMENT),
-            partials=floats(n_partials),
-            **self._screen_buffers(0),
-            spread=np.zeros(-(-hidden // 128) * RUN_BYTES, np.uint8),
-            rows=np.zeros(inner, np.int32),
-            active=np.zeros(inner // 32 * ACTIVE_BYTES, np.uint8),
-            n_active=self.n_active,
-            stops=np.zeros(config.n_layers, np.int64),
-        )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine import packed
 from engine.checkpoints import Checkpoint, RawTensor
 from engine.config import DecoderConfig
-from engine.formats import Weight, format_for, weight_format
+from engine.formats import Weight, format_for, require_format, weight_format
 from engine.kernels.layout import ROWS, blocks, groups
 
 LAYOUT_VERSION = 2  # changes with the meaning of any byte that formats/ write
@@ -169,7 +169,7 @@ def _format_of(tensor_name: str, tensor: RawTensor, wanted: str | None) -> str:
     """The format to pack a matrix in."""
     if wanted is None:
         return format_for(tensor.kind)
-    weight_format(wanted)
+    require_format(wanted)
     if wanted in ("q4", "q4_0") and tensor_name in ("embedding", "head"):
         return "q8"  # 4 bits cost most where each row is a token
     return wanted

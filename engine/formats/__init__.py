@@ -25,7 +25,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FORMATS = frozenset(module.name for module in iter_modules(__path__))
+# made for screens (engine/sparsity/head.py): without a zero, so that padding is not zero
+SCREEN_FORMATS = frozenset({"q2"})
+FORMATS = frozenset(module.name for module in iter_modules(__path__)) - SCREEN_FORMATS
 
 
 class Weight(NamedTuple):
@@ -39,11 +41,17 @@ class Weight(NamedTuple):
 
 def weight_format(name: str) -> ModuleType:
     """engine/formats/<name>.py."""
+    if name not in SCREEN_FORMATS:
+        require_format(name)
+    return import_module(f"{__name__}.{name}")
+
+
+def require_format(name: str) -> None:
+    """ValueError unless a model's weights can be in this format."""
     if name not in FORMATS:
         raise ValueError(
             f"unknown weight format {name!r}; this build has {', '.join(sorted(FORMATS))}"
         )
-    return import_module(f"{__name__}.{name}")
 
 
 def format_for(kind: str) -> str:

@@ -1,8 +1,9 @@
 """2-bit weights: 32 columns of a row share a float16 scale, value = scale (q - 1.5).
 
-Too coarse for a model's own weights; made for screens (engine/sparsity/head.py), which only have to
-say which rows deserve a closer look. A block is 16 scales, then two runs of 64 bytes: run j holds
-columns 16 j … 16 j + 15 of each of the 16 rows, four by four, from the lowest bits up.
+Made for screens (engine/sparsity/head.py), which only have to say which rows deserve a closer look:
+too coarse for a model's own weights, and without a zero for padding. A block is 16 scales, then two
+runs of 64 bytes: run j holds columns 16 j … 16 j + 15 of each of the 16 rows, four by four, from
+the lowest bits up.
 """
 
 from __future__ import annotations

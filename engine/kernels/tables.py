@@ -52,6 +52,7 @@ class Plan(NamedTuple):
     gated: int
     any_int8: int
     attend: int  # addresses of the cache format's kernels
+    attend_listed: int  # 0 where no block is ever skipped
     store_key: int
     store_value: int
     norm_eps: float
@@ -85,6 +86,10 @@ class Buffers(NamedTuple):
     rows: NDArray[np.int32]  # (intermediate,): neurons whose rows of `up` are read
     active: NDArray[np.uint8]  # see partial.active_inputs
     n_active: NDArray[np.int64]  # (threads, n_layers, 2): rows of `up`, inputs of `down` read
+    ratings: NDArray[np.float32]  # (T n_heads, blocks): see rate_blocks
+    distances: NDArray[np.float32]  # (threads, blocks)
+    lists: NDArray[np.int64]  # (threads, T n_kv_heads, blocks): the blocks that are read
+    n_listed: NDArray[np.int64]  # (threads, T n_kv_heads): how many
     stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
 
 
@@ -105,6 +110,9 @@ class Batch(NamedTuple):
     probe: int  # 1: see probe_gate
     probe_from: int
     record: NDArray[np.float32]  # (2 n_layers T or 0, padded intermediate)
+    n_listed: int  # blocks of the cache that a kv head reads for a token; 0 = all
+    listed_from: int  # tokens that see fewer slots read all of them
+    ranges: NDArray[np.uint8]  # of the cache's keys, see KeyRanges; empty with n_listed 0
     margin: float  # of the head's screen, in its bounds times the length of the normed row
     cos: NDArray[np.float32]  # (T, rotary_dim / 2)
     sin: NDArray[np.float32]

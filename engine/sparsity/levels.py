@@ -6,8 +6,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.plan import Screen
-from engine.sparsity import calibration
+from engine.sparsity import calibration, kv
 from engine.sparsity.calibration import NotCalibratedError
+from engine.sparsity.kv import KVBudget
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -24,10 +25,12 @@ class Sparsity(NamedTuple):
 
     level   as it was asked for
     screen  of the vocabulary head; None = all of it is computed
+    kv      how much of a long text is read; None = all of it
     """
 
     level: Level = "off"
     screen: Screen | None = None
+    kv: KVBudget | None = None
 
 
 def parse_level(value: str | float) -> Level:
@@ -53,8 +56,8 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
     off       nothing is skipped
     exact     nothing that could change a bit: on no machine so far was a certified screen of the
               head quicker than the head (benchmarks/sparsity.py), so that nothing is skipped
-    balanced  the head behind a screen
-    fast      the same with smaller margins
+    balanced  the head behind a screen; of texts from 3,072 tokens on, the parts that matter most
+    fast      the same with smaller margins, and of texts from 2,048 tokens on
 
     ValueError; NotCalibratedError for a level that needs what `calibrate` measures.
     """
@@ -68,10 +71,11 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
             "`sparsechat sparsity calibrate` makes it, once, in less than a minute"
         )
     if level == "balanced":
-        return Sparsity(level, found.screen)
-    return Sparsity(level, found.screen._replace(margin=3.0, margins=1.0))
+        return Sparsity(level, found.screen, kv.BALANCED)
+    return Sparsity(level, found.screen._replace(margin=3.0, margins=1.0), kv.FAST)
 
 
 def apply(model: Model, sparsity: Sparsity) -> None:
     """From the next call on."""
     model.decoder.use_screen(sparsity.screen)
+    model.decoder.use_kv_budget(sparsity.kv)

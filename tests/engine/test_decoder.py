@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from engine.cancel import Cancel, Cancelled
 from engine.config import Rope
-from engine.decoder import CHUNK, Branches, Cancel, Cancelled, Decoder
+from engine.decoder import CHUNK, Branches, Decoder
 from engine.formats import FORMATS, weight_format
 from engine.kv_formats import KV_FORMATS
 from tests.engine.decoders import packed_weights, random_values, small_config, small_decoder

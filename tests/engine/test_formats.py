@@ -12,12 +12,12 @@ from gguf.quants import quantize as gguf_quantize
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from engine.formats import FORMATS, format_for, weight_format
+from engine.formats import FORMATS, SCREEN_FORMATS, format_for, weight_format
 from engine.kernels import activations
 from engine.kernels.layout import blocks, groups, padded
 
 SHAPES = [(1, 32), (16, 32), (37, 200), (64, 576)]
-NAMES = sorted(FORMATS)
+NAMES = sorted(FORMATS | SCREEN_FORMATS)
 
 
 @dataclass

@@ -1,0 +1,111 @@
+"""One knob: what it takes, what it needs, and that off takes everything back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import engine
+from engine.formats import weight_format
+from engine.model import Model
+from engine.sparsity import calibration, kv
+from engine.sparsity.calibration import NotCalibratedError
+from engine.sparsity.levels import Sparsity, parse_level
+from tests.engine.decoders import small_config, small_model
+
+IDS = [5, 17, 3, 88, 42, 7]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    config = small_config(vocab_size=611)
+    return small_model(config=config, packed_file=tmp_path / "small.weights")
+
+
+def greedy(model: Model) -> list[int]:
+    params = engine.SamplingParams(temperature=0, max_tokens=40)
+    return [step.token_id for step in engine.stream(model, IDS, params) if step.token_id >= 0]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("Fast ", "fast"), ("off", "off"), ("0.5", 0.5), (0, 0.0), (0.9, 0.9)]
+)
+def test_a_level_is_a_name_or_a_share(given: str | float, meant: str | float) -> None:
+    assert parse_level(given) == meant
+
+
+@pytest.mark.parametrize("given", ["fats", "", "-0.1", "0.95", "nan", 1.0, True, -1])
+def test_other_levels_are_one_line_with_the_rule(given: str | float) -> None:
+    with pytest.raises(
+        ValueError, match=r"^sparsity takes off, exact, .* 0 to 0\.9, got "
+    ) as error:
+        parse_level(given)
+    assert "\n" not in str(error.value)
+
+
+def test_the_nearest_name_is_suggested() -> None:
+    with pytest.raises(ValueError, match="did you mean 'balanced'"):
+        parse_level("balance")
+
+
+def test_a_level_that_needs_a_calibration_names_the_command(model: Model) -> None:
+    for level in ("balanced", "fast"):
+        with pytest.raises(NotCalibratedError, match="`sparsechat sparsity calibrate`"):
+            model.set_sparsity(level)
+    assert model.sparsity == Sparsity()
+    model.set_sparsity("exact")
+    assert model.sparsity == Sparsity("exact")
+
+
+def test_a_calibration_is_kept_and_read_again(model: Model) -> None:
+    stages: list[str] = []
+    made = calibration.calibrate(model, lambda stage, fraction: stages.append(stage))
+    assert stages[0] == "the model's own answers" and stages[-1] == "the head"
+    read = calibration.stored(model)
+    assert read is not None
+    ours, theirs = made.screen, read.screen
+    assert ours.margin == theirs.margin and ours.n_first == theirs.n_first
+    assert_array_equal(ours.bounds, theirs.bounds)
+    for name in ("scores", "rest", "basis"):
+        assert_array_equal(getattr(ours, name).data, getattr(theirs, name).data)
+        assert getattr(ours, name)[2:] == getattr(theirs, name)[2:]
+
+
+def test_balanced_gives_the_tokens_of_off_and_off_the_bits_of_before(model: Model) -> None:
+    dense, logits = greedy(model), model.logits(IDS)
+    calibration.calibrate(model)
+    model.set_sparsity("balanced")
+    assert model.sparsity.kv == kv.BALANCED
+    assert greedy(model) == dense
+    assert_array_equal(model.logits(IDS), logits)  # all logits are asked for: nothing is skipped
+    cache = model.decoder.new_cache()
+    screened = model.decoder.extend(cache, IDS, n_best=1).copy()
+    assert (screened != logits[-1:]).any()
+    model.set_sparsity("off")
+    assert model.sparsity == Sparsity("off")
+    cache = model.decoder.new_cache()
+    assert_array_equal(model.decoder.extend(cache, IDS, n_best=1), logits[-1:])
+
+
+def test_a_damaged_calibration_counts_as_none(model: Model) -> None:
+    calibration.calibrate(model)
+    assert model.packed_file is not None
+    path = calibration.file_of(model.packed_file)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:100], b"\xff" * 200, whole[:8] + b"{}" + whole[10:]):
+        path.write_bytes(damaged)
+        assert calibration.stored(model) is None
+        with pytest.raises(NotCalibratedError):
+            model.set_sparsity("balanced")
+
+
+def test_states_are_what_the_head_multiplies(model: Model) -> None:
+    logits = model.decoder.extend(model.decoder.new_cache(), IDS, all_logits=True)
+    states = model.decoder.states(len(IDS))
+    head = model.weights.matrices["head"]
+    rows = weight_format(head.format).dequantize(head.data)[: head.n_out, : head.n_in]
+    expected = states @ rows.T
+    np.testing.assert_allclose(logits, expected, atol=1e-3 * np.abs(expected).max())
