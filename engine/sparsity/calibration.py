@@ -29,9 +29,14 @@ _NUMBERS = ("margin", "margins", "n_first")  # of a screen
 
 
 class Calibration(NamedTuple):
-    """Of one checkpoint in one packed form."""
+    """Of one checkpoint in one packed form.
 
-    screen: Screen  # of the head, calibrated
+    screen  of the head, calibrated
+    texts   token ids of what the model answered to engine/sparsity/texts.py, with the questions
+    """
+
+    screen: Screen
+    texts: list[list[int]]
 
 
 class NotCalibratedError(ValueError):
@@ -44,11 +49,11 @@ def calibrate(model: Model, on_progress: Progress | None = None) -> Calibration:
     About 15 seconds for a model of 135M weights. The conversation's cache is used and left empty.
     """
     report = on_progress or (lambda stage, fraction: None)
-    states = collect(model, report)
+    found_texts, states = collect(model, report)
     report("the head", 0.0)
     matrices = model.weights.matrices
-    screen = head.calibrated(matrices.get("head", matrices["embedding"]), np.concatenate(states))
-    found = Calibration(screen)
+    screen = head.calibrated(matrices.get("head", matrices["embedding"]), states)
+    found = Calibration(screen, found_texts)
     if model.packed_file is not None:
         try:
             packed.write(file_of(model.packed_file), _entries(found))
@@ -57,21 +62,24 @@ def calibrate(model: Model, on_progress: Progress | None = None) -> Calibration:
     return found
 
 
-def collect(model: Model, on_progress: Progress) -> list[Floats]:
-    """What the head was multiplied with at the tokens of each answer: float32 (n, hidden_size)."""
-    found, decoder = [], model.decoder
+def collect(model: Model, on_progress: Progress) -> tuple[list[list[int]], Floats]:
+    """Questions with their answers as token ids, and what the head was multiplied with at the
+    tokens of the answers: float32 (n, hidden_size)."""
+    found: list[list[int]] = []
+    parts: list[Floats] = []
+    decoder = model.decoder
     for i, (token_ids, start) in enumerate(texts.answers(model)):
         on_progress("the model's own answers", i / len(texts.QUESTIONS))
         cache = decoder.new_cache()
         decoder.extend(cache, token_ids[:start])
-        parts = [decoder.states(1)]
+        parts.append(decoder.states(1))
         for first in range(start, len(token_ids), _CHUNK):
             chunk = token_ids[first : first + _CHUNK]
             decoder.extend(cache, chunk, all_logits=True)
             parts.append(decoder.states(len(chunk)))
-        found.append(np.concatenate(parts))
+        found.append(token_ids)
     model.cache.truncate(0)
-    return found
+    return found, np.concatenate(parts)
 
 
 def file_of(packed_file: Path) -> Path:
@@ -94,7 +102,12 @@ def stored(model: Model) -> Calibration | None:
 def _entries(found: Calibration) -> list[packed.Entry]:
     screen = found.screen
     numbers = {name: getattr(screen, name) for name in _NUMBERS}
-    entries = [_entry("bounds", screen.bounds, **numbers)]
+    lengths = [len(text) for text in found.texts]
+    ids = np.array([token_id for text in found.texts for token_id in text], np.int32)
+    entries = [
+        _entry("bounds", screen.bounds, **numbers),
+        _entry("texts", ids, lengths=lengths),
+    ]
     for name in ("scores", "rest", "basis"):
         if (weight := getattr(screen, name)) is not None:
             shape = {"format": weight.format, "n_out": weight.n_out, "n_in": weight.n_in}
@@ -126,4 +139,6 @@ def _from_arrays(arrays: dict[str, tuple[NDArray[np.uint8], dict[str, Any]]]) ->
         bounds.view(np.float32),
         **{name: numbers[name] for name in _NUMBERS},
     )
-    return Calibration(screen)
+    ids, shape = arrays["texts"]
+    texts_read = np.split(ids.view(np.int32), np.cumsum(shape["lengths"])[:-1])
+    return Calibration(screen, [text.tolist() for text in texts_read])

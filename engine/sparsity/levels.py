@@ -6,9 +6,12 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.plan import Screen
-from engine.sparsity import calibration, kv
-from engine.sparsity.calibration import NotCalibratedError
+from engine.sparse_formats import Sparse
+from engine.sparsity import calibration, copies, kv
+from engine.sparsity.calibration import Calibration, NotCalibratedError
+from engine.sparsity.copies import can_copy
 from engine.sparsity.kv import KVBudget
+from engine.sparsity.thresholds import forced
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -26,11 +29,13 @@ class Sparsity(NamedTuple):
     level   as it was asked for
     screen  of the vocabulary head; None = all of it is computed
     kv      how much of a long text is read; None = all of it
+    feed_forward  which neurons a token needs; None = all of them
     """
 
     level: Level = "off"
     screen: Screen | None = None
     kv: KVBudget | None = None
+    feed_forward: Sparse | None = None
 
 
 def parse_level(value: str | float) -> Level:
@@ -58,6 +63,9 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
               head quicker than the head (benchmarks/sparsity.py), so that nothing is skipped
     balanced  the head behind a screen; of texts from 3,072 tokens on, the parts that matter most
     fast      the same with smaller margins, and of texts from 2,048 tokens on
+    a number  as fast, and of every feed-forward this share of the neurons is skipped, those that
+              matter least on the texts of the calibration. A model that was not trained for it
+              loses much: at what costs little, nothing is gained (docs/log.md)
 
     ValueError; NotCalibratedError for a level that needs what `calibrate` measures.
     """
@@ -72,10 +80,26 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
         )
     if level == "balanced":
         return Sparsity(level, found.screen, kv.BALANCED)
-    return Sparsity(level, found.screen._replace(margin=3.0, margins=1.0), kv.FAST)
+    screen = found.screen._replace(margin=3.0, margins=1.0)
+    if isinstance(level, str):
+        return Sparsity(level, screen, kv.FAST)
+    return Sparsity(level, screen, kv.FAST, _feed_forward(model, found, level))
+
+
+def _feed_forward(model: Model, found: Calibration, share: float) -> Sparse:
+    if not can_copy(model.config, model.weights):
+        raise ValueError(
+            f"the feed-forwards of {model.path.name} are in {model.weight_format}, which cannot be "
+            "read in part; sparsity fast skips elsewhere"
+        )
+    file = model.packed_file and model.packed_file.with_suffix(f".copies{copies.VERSION}")
+    made = copies.make_copies(model.config, model.weights, file)
+    thresholds = forced(model.decoder, found.texts, share)
+    return Sparse(thresholds.values, thresholds.paths, made)
 
 
 def apply(model: Model, sparsity: Sparsity) -> None:
     """From the next call on."""
     model.decoder.use_screen(sparsity.screen)
     model.decoder.use_kv_budget(sparsity.kv)
+    model.decoder.use_thresholds(sparsity.feed_forward)

@@ -14,6 +14,7 @@ from engine.model import Model
 from engine.sparsity import calibration, kv
 from engine.sparsity.calibration import NotCalibratedError
 from engine.sparsity.levels import Sparsity, parse_level
+from engine.sparsity.texts import QUESTIONS
 from tests.engine.decoders import small_config, small_model
 
 IDS = [5, 17, 3, 88, 42, 7]
@@ -69,6 +70,7 @@ def test_a_calibration_is_kept_and_read_again(model: Model) -> None:
     ours, theirs = made.screen, read.screen
     assert ours.margin == theirs.margin and ours.n_first == theirs.n_first
     assert_array_equal(ours.bounds, theirs.bounds)
+    assert read.texts == made.texts and len(read.texts) == len(QUESTIONS)
     for name in ("scores", "rest", "basis"):
         assert_array_equal(getattr(ours, name).data, getattr(theirs, name).data)
         assert getattr(ours, name)[2:] == getattr(theirs, name)[2:]
@@ -88,6 +90,17 @@ def test_balanced_gives_the_tokens_of_off_and_off_the_bits_of_before(model: Mode
     assert model.sparsity == Sparsity("off")
     cache = model.decoder.new_cache()
     assert_array_equal(model.decoder.extend(cache, IDS, n_best=1), logits[-1:])
+
+
+def test_a_share_of_the_feed_forward_is_skipped(model: Model) -> None:
+    calibration.calibrate(model)
+    model.set_sparsity(0.7)
+    assert model.sparsity.level == 0.7 and model.sparsity.feed_forward is not None
+    sparse, n = greedy(model), 40
+    read = model.decoder.n_active / (n * model.config.intermediate_size)
+    assert len(sparse) == n and (0.1 < read).all() and (read < 0.6).all()
+    model.set_sparsity("off")
+    assert model.decoder.sparse is None
 
 
 def test_a_damaged_calibration_counts_as_none(model: Model) -> None:
