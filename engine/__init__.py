@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from engine.model import Model, load
     from engine.sampling import SamplingParams
     from engine.saved_cache import SavedCaches
+    from engine.sparsity.cost import LevelCost, calibrate, compare_with_dense, level_costs
+    from engine.sparsity.knob import NotCalibratedError
 
 _HOME = {
     "Cancel": "engine.decoder",
@@ -25,16 +27,25 @@ _HOME = {
     "Usage": "engine.generate",
     "load": "engine.model",
     "stream": "engine.generate",
+    **dict.fromkeys(
+        ("LevelCost", "calibrate", "compare_with_dense", "level_costs"), "engine.sparsity.cost"
+    ),
+    "NotCalibratedError": "engine.sparsity.knob",
 }
 
 __all__ = [
     "Cancel",
     "Generation",
+    "LevelCost",
     "Model",
+    "NotCalibratedError",
     "SamplingParams",
     "SavedCaches",
     "Step",
     "Usage",
+    "calibrate",
+    "compare_with_dense",
+    "level_costs",
     "load",
     "stream",
 ]

@@ -34,10 +34,6 @@ class Calibration(NamedTuple):
     screen: Screen  # of the head, calibrated
 
 
-class NotCalibratedError(ValueError):
-    """The level needs a calibration that was not made; the message names the command."""
-
-
 def calibrate(model: Model, on_progress: Progress | None = None) -> Calibration:
     """Measure, and keep it beside the packed weights where they are kept.
 

@@ -1,0 +1,275 @@
+"""What a level costs and saves, beside the dense model: measured, never assumed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+from engine import packed
+from engine.decoder import Cancel
+from engine.generate import prefill
+from engine.sampling import SamplingParams, n_best_needed
+from engine.sparsity import calibration, head, levels, texts
+from engine.sparsity.knob import Level, Part
+from engine.sparsity.levels import Sparsity
+
+if TYPE_CHECKING:
+    from engine.model import Model
+
+Floats = NDArray[np.float32]
+Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
+
+MEASURED = ("balanced", "fast")
+PARAMS = SamplingParams(temperature=0.6, top_k=40)  # of the measurement: what a chat has
+# what one part of a token's work read in the latest call; each part has its own file
+DESCRIPTIONS: tuple[Callable[[Model, int], list[Part]], ...] = (head.describe,)
+
+_VERSION = 1
+_MOST_BYTES = 64 << 20  # of dense logits kept at a time
+
+
+class LevelCost(NamedTuple):
+    """A level beside the dense model, over the same tokens.
+
+    n_tokens  that were predicted
+    kl        mean Kullback-Leibler divergence of the level's next token from the dense one, in nats
+    kl_error  its standard error, each token taken as one observation
+    same      share of the tokens at which the likeliest next one is the same
+    dense_s   median seconds of a dense token
+    level_s   the same at this level
+    n_bytes   of weights that a dense token reads
+    parts     what may be skipped, averaged over the tokens
+    """
+
+    level: Level
+    n_tokens: int
+    kl: float
+    kl_error: float
+    same: float
+    dense_s: float
+    level_s: float
+    n_bytes: float
+    parts: tuple[Part, ...]
+
+    @property
+    def read_bytes(self) -> float:
+        """Of weights that a token reads at this level."""
+        return self.n_bytes - sum(part.dense_bytes - part.read_bytes for part in self.parts)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "level": self.level,
+            "tokens": self.n_tokens,
+            "kl": self.kl,
+            "kl_error": self.kl_error,
+            "same_likeliest": self.same,
+            "tokens_per_s": 1 / self.level_s,
+            "dense_tokens_per_s": 1 / self.dense_s,
+            "bytes_per_token": round(self.read_bytes),
+            "dense_bytes_per_token": round(self.n_bytes),
+            "parts": [part._asdict() for part in self.parts],
+        }
+
+
+def calibrate(model: Model, on_progress: Progress | None = None) -> dict[Level, LevelCost]:
+    """Calibrate, then measure each calibrated level on answers kept apart; both are kept.
+
+    The conversation's cache is used and left empty. What on_progress raises ends it, and leaves
+    the model dense.
+    """
+    report = on_progress or (lambda stage, fraction: None)
+    model.set_sparsity("off")
+    calibration.calibrate(model, report)
+    answers = []
+    for i, answer in enumerate(texts.answers(model, texts.HELD_OUT, seed=2)):
+        report("answers to measure on", i / len(texts.HELD_OUT))
+        answers.append(answer)
+    found: dict[Level, LevelCost] = {}
+    for level in MEASURED:
+        report(f"measuring {level}", 0.0)
+        found[level] = measure(model, levels.sparsity_of(model, level), answers, on_progress=report)
+    model.cache.truncate(0)
+    _keep(model, found)
+    return found
+
+
+def compare_with_dense(
+    model: Model,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    params: SamplingParams,
+    *,
+    cancel: Cancel | None = None,
+    on_progress: Progress | None = None,
+) -> LevelCost:
+    """The level in use on an answer that was given, or on as much of it as there is room for.
+
+    The conversation's cache holds the answer when this is over. Raises Cancelled.
+    """
+    most = max(1, _MOST_BYTES // (4 * model.config.vocab_size))
+    ids = [*prompt, *answer[:most]]
+    return measure(model, model.sparsity, [(ids, len(prompt))], params, cancel, on_progress)
+
+
+def measure(
+    model: Model,
+    sparsity: Sparsity,
+    answers: Iterable[tuple[Sequence[int], int]],
+    params: SamplingParams = PARAMS,
+    cancel: Cancel | None = None,
+    on_progress: Progress | None = None,
+) -> LevelCost:
+    """Teacher-forced, one token at a time as in decoding: first dense, then with `sparsity`.
+
+    answers  (token ids of prompt and answer, length of the prompt), at least one answer token
+    """
+    answers = list(answers)
+    tally, n_best, before = _Tally(), n_best_needed(params), model.sparsity
+    tick = _ticks(sparsity.level, 2 * sum(len(ids) - start for ids, start in answers), on_progress)
+    try:
+        for ids, start in answers:
+            expected = []
+            for logits, seconds in _steps(model, Sparsity(), ids, start, n_best, cancel):
+                tally.dense_s.append(seconds)
+                expected.append(logits.copy())
+                tick()
+            steps = _steps(model, sparsity, ids, start, n_best, cancel)
+            for dense, (logits, seconds) in zip(expected, steps, strict=True):
+                tally.level_s.append(seconds)
+                tally.kl.append(_divergence(dense, logits))
+                tally.same.append(bool(dense.argmax() == logits.argmax()))
+                tally.look(model, n_best)
+                tick()
+    finally:
+        _use(model, before)
+    return tally.cost(sparsity.level, _dense_bytes(model))
+
+
+def level_costs(model: Model) -> dict[Level, LevelCost]:
+    """What `calibrate` measured of this model, by level; {} before."""
+    if model.packed_file is None:
+        return {}
+    path = _file_of(model.packed_file)
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+        costs = [
+            LevelCost._make([*numbers, tuple(Part(*part) for part in parts)])
+            for *numbers, parts in records
+        ]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("{}: {}; calibrate again", path.name, error)
+        return {}
+    return {cost.level: cost for cost in costs}
+
+
+def _steps(
+    model: Model,
+    sparsity: Sparsity,
+    ids: Sequence[int],
+    start: int,
+    n_best: int,
+    cancel: Cancel | None,
+) -> Iterator[tuple[Floats, float]]:
+    """The logits (vocab_size,) that answer tokens were chosen by, and the seconds of each call."""
+    _use(model, sparsity)
+    if start > 1:
+        prefill(model, ids[: start - 1], cancel)
+    model.cache.truncate(start - 1)
+    for token_id in ids[start - 1 : -1]:
+        began = time.perf_counter()
+        logits = model.decoder.extend(model.cache, [token_id], n_best=n_best, cancel=cancel)
+        yield logits[0], time.perf_counter() - began
+
+
+def _use(model: Model, sparsity: Sparsity) -> None:
+    model.sparsity = sparsity
+    levels.apply(model, sparsity)
+
+
+def _ticks(level: Level, total: int, on_progress: Progress | None) -> Callable[[], None]:
+    """To be called after each of `total` tokens."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if on_progress is not None:
+            on_progress(f"measuring {level}", done / total)
+
+    return tick
+
+
+def _divergence(dense: Floats, found: Floats) -> float:
+    """KL(dense || found) of the softmax of two rows of logits."""
+    wide = [row.astype(np.float64) for row in (dense, found)]
+    p, q = (row - row.max() - np.log(np.exp(row - row.max()).sum()) for row in wide)
+    return max(0.0, float(np.exp(p) @ (p - q)))
+
+
+def _dense_bytes(model: Model) -> float:
+    """Of weights that a token reads; of an embedding beside a head, one row."""
+    embedding = model.weights.matrices["embedding"].data.nbytes
+    return model.n_bytes - (embedding if "head" in model.weights.matrices else 0)
+
+
+class _Tally:
+    """What was seen of each token."""
+
+    def __init__(self) -> None:
+        self.kl: list[float] = []
+        self.same: list[bool] = []
+        self.dense_s: list[float] = []
+        self.level_s: list[float] = []
+        self._parts: dict[str, list[Part]] = {}
+
+    def look(self, model: Model, n_best: int) -> None:
+        """At what the latest call read."""
+        for describe in DESCRIPTIONS:
+            for part in describe(model, n_best):
+                self._parts.setdefault(part.name, []).append(part)
+
+    def cost(self, level: Level, n_bytes: float) -> LevelCost:
+        """Of all tokens."""
+        n = len(self.kl)
+        return LevelCost(
+            level=level,
+            n_tokens=n,
+            kl=float(np.mean(self.kl)),
+            kl_error=float(np.std(self.kl, ddof=1) / np.sqrt(n)) if n > 1 else 0.0,
+            same=sum(self.same) / n,
+            dense_s=float(np.median(self.dense_s)),
+            level_s=float(np.median(self.level_s)),
+            n_bytes=n_bytes,
+            parts=tuple(map(_mean, self._parts.values())),
+        )
+
+
+def _mean(found: list[Part]) -> Part:
+    return found[-1]._replace(
+        read_bytes=float(np.mean([part.read_bytes for part in found])),
+        active=float(np.mean([part.active for part in found])),
+    )
+
+
+def _file_of(packed_file: Path) -> Path:
+    return packed_file.with_suffix(f".costs{_VERSION}.json")
+
+
+def _keep(model: Model, found: dict[Level, LevelCost]) -> None:
+    if model.packed_file is None:
+        return
+    try:
+        with packed.replacing(_file_of(model.packed_file), True) as file:
+            file.write(json.dumps(list(found.values())).encode())
+    except OSError as error:
+        logger.warning("cannot keep what the levels cost: {}", error)
