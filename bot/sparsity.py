@@ -95,10 +95,10 @@ def run_with_progress(
             raise Stopped
         latest[:] = stage, fraction
 
-    future = worker.submit(lambda: work(report))
     shown = ""
     try:
         with interrupts.cancelling(stop):
+            future = worker.submit(lambda: work(report))
             while not future.done():
                 if (line := progress_line(*latest)) != shown:  # type: ignore[arg-type]
                     status.show(line)

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from loguru import logger
@@ -17,7 +17,8 @@ from engine.decoder import Cancel
 from engine.generate import prefill
 from engine.sampling import SamplingParams, n_best_needed
 from engine.sparsity import calibration, head, levels, texts
-from engine.sparsity.knob import Level, Part
+from engine.sparsity.knob import Level
+from engine.sparsity.level_cost import LevelCost, Part
 from engine.sparsity.levels import Sparsity
 
 if TYPE_CHECKING:
@@ -32,51 +33,7 @@ PARAMS = SamplingParams(temperature=0.6, top_k=40)  # of the measurement: what a
 DESCRIPTIONS: tuple[Callable[[Model, int], list[Part]], ...] = (head.describe,)
 
 _VERSION = 1
-_MOST_BYTES = 64 << 20  # of dense logits kept at a time
-
-
-class LevelCost(NamedTuple):
-    """A level beside the dense model, over the same tokens.
-
-    n_tokens  that were predicted
-    kl        mean Kullback-Leibler divergence of the level's next token from the dense one, in nats
-    kl_error  its standard error, each token taken as one observation
-    same      share of the tokens at which the likeliest next one is the same
-    dense_s   median seconds of a dense token
-    level_s   the same at this level
-    n_bytes   of weights that a dense token reads
-    parts     what may be skipped, averaged over the tokens
-    """
-
-    level: Level
-    n_tokens: int
-    kl: float
-    kl_error: float
-    same: float
-    dense_s: float
-    level_s: float
-    n_bytes: float
-    parts: tuple[Part, ...]
-
-    @property
-    def read_bytes(self) -> float:
-        """Of weights that a token reads at this level."""
-        return self.n_bytes - sum(part.dense_bytes - part.read_bytes for part in self.parts)
-
-    def record(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "level": self.level,
-            "tokens": self.n_tokens,
-            "kl": self.kl,
-            "kl_error": self.kl_error,
-            "same_likeliest": self.same,
-            "tokens_per_s": 1 / self.level_s,
-            "dense_tokens_per_s": 1 / self.dense_s,
-            "bytes_per_token": round(self.read_bytes),
-            "dense_bytes_per_token": round(self.n_bytes),
-            "parts": [part._asdict() for part in self.parts],
-        }
+_MOST_BYTES = 64 << 20  # of logits kept at a time, dense and sparse ones
 
 
 def calibrate(model: Model, on_progress: Progress | None = None) -> dict[Level, LevelCost]:
@@ -114,7 +71,7 @@ def compare_with_dense(
 
     The conversation's cache holds the answer when this is over. Raises Cancelled.
     """
-    most = max(1, _MOST_BYTES // (4 * model.config.vocab_size))
+    most = max(1, _MOST_BYTES // (8 * model.config.vocab_size))
     ids = [*prompt, *answer[:most]]
     return measure(model, model.sparsity, [(ids, len(prompt))], params, cancel, on_progress)
 
@@ -136,18 +93,17 @@ def measure(
     tick = _ticks(sparsity.level, 2 * sum(len(ids) - start for ids, start in answers), on_progress)
     try:
         for ids, start in answers:
-            expected = []
+            expected, found = [], []
             for logits, seconds in _steps(model, Sparsity(), ids, start, n_best, cancel):
                 tally.dense_s.append(seconds)
                 expected.append(logits.copy())
                 tick()
-            steps = _steps(model, sparsity, ids, start, n_best, cancel)
-            for dense, (logits, seconds) in zip(expected, steps, strict=True):
+            for logits, seconds in _steps(model, sparsity, ids, start, n_best, cancel):
                 tally.level_s.append(seconds)
-                tally.kl.append(_divergence(dense, logits))
-                tally.same.append(bool(dense.argmax() == logits.argmax()))
+                found.append(logits.copy())
                 tally.look(model, n_best)
                 tick()
+            tally.compare(expected, found)
     finally:
         _use(model, before)
     return tally.cost(sparsity.level, _dense_bytes(model))
@@ -231,6 +187,12 @@ class _Tally:
         self.dense_s: list[float] = []
         self.level_s: list[float] = []
         self._parts: dict[str, list[Part]] = {}
+
+    def compare(self, dense: list[Floats], found: list[Floats]) -> None:
+        """Afterwards: between two tokens, threads would fall asleep and caches lose the weights."""
+        for expected, logits in zip(dense, found, strict=True):
+            self.kl.append(_divergence(expected, logits))
+            self.same.append(bool(expected.argmax() == logits.argmax()))
 
     def look(self, model: Model, n_best: int) -> None:
         """At what the latest call read."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import NamedTuple
 
 LEVELS = ("off", "exact", "balanced", "fast")
 HIGHEST = 0.9  # of a feed-forward
@@ -15,23 +14,6 @@ Level = str | float
 
 class NotCalibratedError(ValueError):
     """The level needs a calibration that was not made; the message names the command."""
-
-
-class Part(NamedTuple):
-    """One kind of a token's work, and what was skipped of it.
-
-    name         such as "head"
-    dense_bytes  what a token reads of it without sparsity
-    read_bytes   what a token read, on average over those that were measured
-    active       the share of the work that was done, 0 to 1
-    detail       what decides, in a few words
-    """
-
-    name: str
-    dense_bytes: float
-    read_bytes: float
-    active: float
-    detail: str = ""
 
 
 def parse_level(value: str | float) -> Level:

@@ -41,7 +41,15 @@ def python(code: str, *words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["chat", "--help"], ["ask", "--help"], ["kb", "--help"], ["kb", "list"]]
+    "words",
+    [
+        ["--help"],
+        ["chat", "--help"],
+        ["ask", "--help"],
+        ["kb", "--help"],
+        ["kb", "list"],
+        ["sparsity", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(home: Path, words: list[str]) -> None:
     code = (
