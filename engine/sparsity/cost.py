@@ -32,6 +32,7 @@ PARAMS = SamplingParams(temperature=0.6, top_k=40)  # of the measurement: what a
 # what one part of a token's work read in the latest call; each part has its own file
 DESCRIPTIONS: tuple[Callable[[Model, int], list[Part]], ...] = (head.describe,)
 
+ANSWER_TOKENS = 48
 _VERSION = 1
 _MOST_BYTES = 64 << 20  # of logits kept at a time, dense and sparse ones
 
@@ -46,7 +47,7 @@ def calibrate(model: Model, on_progress: Progress | None = None) -> dict[Level, 
     model.set_sparsity("off")
     calibration.calibrate(model, report)
     answers = []
-    for i, answer in enumerate(texts.answers(model, texts.HELD_OUT, seed=2)):
+    for i, answer in enumerate(texts.answers(model, texts.HELD_OUT, ANSWER_TOKENS, seed=2)):
         report("answers to measure on", i / len(texts.HELD_OUT))
         answers.append(answer)
     found: dict[Level, LevelCost] = {}

@@ -54,13 +54,16 @@ ANSWER_TOKENS = 96
 
 
 def answers(
-    model: Model, questions: Sequence[str] = QUESTIONS, seed: int = 1
+    model: Model,
+    questions: Sequence[str] = QUESTIONS,
+    n_tokens: int = ANSWER_TOKENS,
+    seed: int = 1,
 ) -> Iterator[tuple[list[int], int]]:
     """(token ids of a prompt and its answer, length of the prompt), one for each question.
 
     Without a tokenizer or a chat form the text is what follows single random tokens.
     """
-    params = SamplingParams(temperature=0.8, top_k=0, max_tokens=ANSWER_TOKENS, seed=seed)
+    params = SamplingParams(temperature=0.8, top_k=0, max_tokens=n_tokens, seed=seed)
     for prompt in _prompts(model, questions, seed):
         generation = stream(model, prompt, params)
         for _ in generation:

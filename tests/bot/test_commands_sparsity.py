@@ -9,7 +9,7 @@ from collections.abc import Callable
 from tests.bot.conftest import Talk
 from tests.fakes import FakeModel, fake_cost, report_on
 
-STOPPED = "[the calibration was stopped, so that sparsity is off; /sparsity fast begins anew]"
+STOPPED = "[the calibration was stopped, so that sparsity is off until fast is asked for again]"
 
 
 def calibrated() -> FakeModel:

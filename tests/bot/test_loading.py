@@ -134,7 +134,7 @@ def test_ctrl_c_ends_a_calibration_and_the_model_answers_without(
         loaded = loader.wait(interrupts, press)
     assert len(stages) == 1 and loaded.model.sparsity.level == "off"
     assert loaded.news == (
-        "the calibration was stopped, so that sparsity is off; /sparsity balanced begins anew"
+        "the calibration was stopped, so that sparsity is off until balanced is asked for again"
     )
 
 
