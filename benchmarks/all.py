@@ -1,4 +1,4 @@
-"""All benchmarks one after another, then the table of targets; about 25 minutes.
+"""All benchmarks one after another, then the table of targets; about an hour.
 
     python -m benchmarks.all --save [--quick] [--only NAME …]
 
@@ -38,6 +38,10 @@ RUNS = (
     Run("disturbed"),
     Run("startup"),
     Run("quality"),
+    Run("vectors"),
+    Run("retrieval"),
+    Run("answers"),
+    Run("kb_faults"),
 )
 
 

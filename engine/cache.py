@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine.config import DecoderConfig
 from engine.kernels.attention import SEGMENT, segment_layout
+from engine.key_ranges import KeyRanges
 from engine.kv_formats import DEFAULT, kv_format
 
 _VERSION = 1  # changes with the meaning of any byte of a segment
@@ -42,6 +43,7 @@ class KVCache:
         self.format_name = format_name
         self.token_ids: list[int] = []
         self.data = self._empty(0)
+        self._ranges: KeyRanges | None = None
 
     def _empty(self, n_segments: int) -> NDArray[np.uint8]:
         return np.zeros((*self._heads, n_segments, self._layout.size), np.uint8)
@@ -74,6 +76,10 @@ class KVCache:
             self.data[:, :, self._used : n] = 0
             self._used = n
 
+    def parts(self) -> Parts:
+        """Views of what is held, and of what lies behind it."""
+        return _parts(self.data, self._layout, self._number)
+
     def common_prefix(self, token_ids: Sequence[int]) -> int:
         """How many leading ids are in the cache already."""
         n = 0
@@ -86,6 +92,15 @@ class KVCache:
     def truncate(self, n_tokens: int) -> None:
         """Forget all but the first n_tokens."""
         del self.token_ids[n_tokens:]
+        if self._ranges is not None:
+            self._ranges.forget(n_tokens)
+
+    def key_ranges(self) -> KeyRanges:
+        """Ranges of the keys of all tokens held; made at the first call, then kept up."""
+        if self._ranges is None:
+            self._ranges = KeyRanges(self.format_name, *self._heads, self._width)
+        self._ranges.update(self.data, len(self.token_ids))
+        return self._ranges
 
     def adopt(self, path: Sequence[int], token_ids: Sequence[int]) -> None:
         """Append token_ids, whose rows lie in the slots of `path`: a branch that was chosen."""
@@ -93,7 +108,7 @@ class KVCache:
         self.reserve(first + len(path))
         source = np.asarray(path, np.int64)
         target = np.arange(first, first + len(path))
-        parts = _parts(self.data, self._layout, self._number)
+        parts = self.parts()
         (s, i), (t, j) = divmod(source, SEGMENT), divmod(target, SEGMENT)
         keys = parts.keys[:, :, s, i // _BLOCK, :, i % _BLOCK]
         parts.keys[:, :, t, j // _BLOCK, :, j % _BLOCK] = keys

@@ -17,15 +17,17 @@ from engine.cache import KVCache
 from engine.config import DecoderConfig
 from engine.kernels.forward import forward
 from engine.kernels.layout import ROWS
-from engine.kernels.tables import SCREENED_BEST, SCREENED_ROWS, Batch
-from engine.kv_formats import DEFAULT, kv_format
+from engine.kernels.tables import FEW, SCREENED_BEST, SCREENED_ROWS, Batch
+from engine.kv_formats import DEFAULT, kv_format, listed_kernels
 from engine.plan import Rotations, Scratch, Screen, make_plan, make_tables, make_windows
+from engine.sparsity.kv import KVBudget
 from engine.threads import Pace, Team
 from engine.weights import Weights
 
 # Tokens of a prompt in one call: enough that reading weights costs little beside the arithmetic,
 # few enough that a call ends soon after it is cancelled
 CHUNK = 128
+_NO_RANGES = np.empty((0, 0, 0, 0), np.uint8)
 
 
 class Cancelled(Exception):
@@ -71,6 +73,7 @@ class Decoder:
         self._plan = make_plan(self.config, self.weights, kv_format(self.kv_format))
         self._tables = make_tables(self.config, self.weights)
         self._screen: Screen | None = None
+        self._kv_budget: KVBudget | None = None
         self._windows = make_windows(self.config)
         self._rotations = Rotations(self.config)
         self._logits = self._logits_rows(1)
@@ -88,6 +91,17 @@ class Decoder:
         all logits, always."""
         self._screen = screen
         self._tables = make_tables(self.config, self.weights, screen)
+
+    def use_kv_budget(self, budget: KVBudget | None) -> None:
+        """From the next call on, let calls of FEW tokens skip what the budget leaves out.
+
+        None = all keys and values are read, always, as they are where ALiBi gives positions, in
+        layers with a sliding window, in longer calls and in branch.
+        """
+        if budget is not None:
+            attend = listed_kernels(self.kv_format).attend.address
+            self._plan = self._plan._replace(attend_listed=attend)
+        self._kv_budget = budget
 
     def _follow_team(self) -> None:
         """What depends on the number of threads."""
@@ -120,6 +134,7 @@ class Decoder:
         """
         total = len(cache.token_ids) + len(token_ids)
         cache.reserve(total)
+        budget = self._kv_budget if len(token_ids) <= FEW else None
         rows = []
         start = 0
         while start < len(token_ids):
@@ -129,6 +144,8 @@ class Decoder:
             positions = np.arange(len(cache.token_ids), len(cache.token_ids) + len(chunk))
             batch = self._batch(chunk, positions, positions, positions + 1, None, total)
             batch = batch._replace(coarse=int(start < coarse))
+            if budget is not None and total >= budget.min_tokens:
+                batch = self._skipping(cache, batch, budget)
             n_logits = len(chunk) if all_logits else int(last)
             logits = self._run(cache, batch, n_logits, n_best, cancel)
             cache.token_ids.extend(chunk)
@@ -193,7 +210,23 @@ class Decoder:
         if path is None:
             path = np.empty((len(ids), 0), np.int64)
         cos, sin = self._rotations.at(positions, total)
-        return Batch(ids, positions, slots, visible, path, self._windows, 0, 0, 0, 0.0, cos, sin)
+        return Batch(
+            ids,
+            positions,
+            slots,
+            visible,
+            path,
+            self._windows,
+            coarse=0,
+            n_best=0,
+            n_first=0,
+            n_listed=0,
+            listed_from=0,
+            ranges=_NO_RANGES,
+            margin=0.0,
+            cos=cos,
+            sin=sin,
+        )
 
     def _run(
         self, cache: KVCache, batch: Batch, n_logits: int, n_best: int, cancel: Cancel | None
@@ -204,6 +237,7 @@ class Decoder:
             len(batch.token_ids),
             int(batch.visible[-1]) + batch.path.shape[1],
             n_logits if n_best else 0,
+            bool(batch.n_listed),
         )
         logits = self._logits if n_logits == 1 else self._logits_rows(n_logits)
         n_threads = self._pace.n_threads
@@ -216,9 +250,18 @@ class Decoder:
         stopped = self.team.run(forward, n_threads, arguments, (cancel or self._never).cell)
         if stopped:
             raise Cancelled
-        kind = len(batch.token_ids), n_logits, n_best, batch.coarse
+        kind = len(batch.token_ids), n_logits, n_best, batch.coarse, batch.n_listed
         self._pace.record(kind, time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
+
+    def _skipping(self, cache: KVCache, batch: Batch, budget: KVBudget) -> Batch:
+        """The batch, its tokens reading no more of the cache than the budget allows."""
+        if self.config.position == "alibi":
+            return batch
+        ranges = cache.key_ranges().data
+        return batch._replace(
+            n_listed=budget.n_blocks, listed_from=budget.min_tokens, ranges=ranges
+        )
 
     def _screened(self, batch: Batch, n_best: int) -> Batch:
         assert self._screen is not None

@@ -13,6 +13,7 @@ from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
 from engine.kernels.attention import SEGMENT
 from engine.kernels.head import LOWEST
+from engine.kernels.listed import BLOCK
 from engine.kernels.softmax import partial_bytes
 from engine.kernels.tables import Buffers, Plan
 from engine.rope import rotation_table
@@ -58,6 +59,7 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
         gated=int(config.gated),
         any_int8=int(any(weight_format(w.format).INT8 for w in weights.matrices.values())),
         attend=kv.attend.address,
+        attend_listed=0,
         store_key=kv.store_key.address,
         store_value=kv.store_value.address,
         norm_eps=float(config.norm_eps),
@@ -203,20 +205,47 @@ class Scratch:
     def __init__(self, config: DecoderConfig, n_threads: int) -> None:
         self._config, self._n_threads = config, n_threads
         self._screened: dict[str, NDArray[Any]] = {}
+        self._listed = self._listed_buffers(0, 0)
         self._made: Buffers | None = None
         self._rows = max(tables.TILE_ROWS, config.n_heads // config.n_kv_heads)
         self._partial = partial_bytes(_padded(config.head_dim)) // 4
 
-    def buffers(self, n_tokens: int, n_slots: int, n_screened: int = 0) -> Buffers:
-        """Buffers for exactly n_tokens, which see n_slots of the cache; n_screened: rows of
-        logits that are screened."""
+    def buffers(
+        self, n_tokens: int, n_slots: int, n_screened: int = 0, listed: bool = False
+    ) -> Buffers:
+        """Buffers for exactly n_tokens, which see n_slots of the cache.
+
+        n_screened  rows of logits that are screened
+        listed      whether the tokens read only listed blocks of the cache
+        """
         made, n_partials = self._made, self._n_partials(n_tokens, n_slots)
         if made is None or len(made.x) < n_tokens or made.partials.size < n_partials:
             n = n_tokens if made is None else max(n_tokens, len(made.x))
             made = self._made = self._make(n, n_partials)
         views = {name: getattr(made, name)[:n_tokens] for name in _PER_TOKEN}
-        self.latest = made._replace(**views, **self._screen_buffers(n_screened))
+        if listed:
+            self._make_listed(n_tokens, n_slots)
+        screened = self._screen_buffers(n_screened)
+        self.latest = made._replace(**views, **screened, **self._listed)
         return self.latest
+
+    def _make_listed(self, n_tokens: int, n_slots: int) -> None:
+        """Room for the lists of n_tokens."""
+        n_blocks, n_rows = self._listed["distances"].shape[1], self._listed["ratings"].shape[0]
+        rows = max(n_rows, n_tokens * self._config.n_heads)
+        if n_blocks < n_slots // BLOCK + 1 or n_rows < rows:
+            # twice what is needed, as for partial results
+            self._listed = self._listed_buffers(rows, _padded(2 * (n_slots // BLOCK + 1)))
+
+    def _listed_buffers(self, rows: int, n_blocks: int) -> dict[str, NDArray[Any]]:
+        """rows: one for each head of each token."""
+        kv_rows = rows * self._config.n_kv_heads // self._config.n_heads
+        return {
+            "ratings": np.zeros((rows, n_blocks), np.float32),
+            "distances": np.zeros((self._n_threads, n_blocks), np.float32),
+            "lists": np.zeros((self._n_threads, kv_rows, n_blocks), np.int64),
+            "n_listed": np.zeros((self._n_threads, kv_rows), np.int64),
+        }
 
     def _screen_buffers(self, n: int) -> dict[str, NDArray[Any]]:
         """What a screened head needs for n rows."""
@@ -264,5 +293,6 @@ class Scratch:
             scores=floats(self._n_threads, self._rows, SEGMENT),
             partials=floats(n_partials),
             **self._screen_buffers(0),
+            **self._listed,
             stops=np.zeros(config.n_layers, np.int64),
         )

@@ -126,7 +126,7 @@ def _visible(view, r):
 
 
 @kernel
-def _four(base, stride, r, last):
+def four(base, stride, r, last):
     """Addresses of rows r … r + 3; beyond the last one, of the last."""
     return (
         base + stride * r,
@@ -152,9 +152,9 @@ def _score_run(load, view, layout, segment, ahead):
                 score_block(load, layout.sixteen, view.queries + q_row * r, block, view.width,
                             here, out + 4 * SEGMENT * r)  # fmt: skip
             else:
-                queries = _four(view.queries, q_row, r, rows - 1)
+                queries = four(view.queries, q_row, r, rows - 1)
                 score_block_of_four(load, layout.sixteen, queries, block, view.width,
-                                    here, _four(out, 4 * SEGMENT, r, rows - 1))  # fmt: skip
+                                    here, four(out, 4 * SEGMENT, r, rows - 1))  # fmt: skip
             r, here = r + 4, 0  # who reads a block first asks for what comes next
         block += view.width * layout.sixteen
 
@@ -221,9 +221,9 @@ def attend_segment(load, get, layout, view, segment, ahead, out):
             add_values(load, layout.sixteen, view.scores + 4 * SEGMENT * r, values, n_run,
                        view.width, out + size * r)  # fmt: skip
         else:
-            weights = _four(view.scores, 4 * SEGMENT, r, rows - 1)
+            weights = four(view.scores, 4 * SEGMENT, r, rows - 1)
             add_values_of_four(load, layout.sixteen, weights, values, n_run, view.width,
-                               ahead if r == 0 else 0, _four(out, size, r, rows - 1))  # fmt: skip
+                               ahead if r == 0 else 0, four(out, size, r, rows - 1))  # fmt: skip
     if view.n_path:
         for r in range(rows):
             n_run, n = _in_sight(view, r, begin)

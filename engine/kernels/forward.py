@@ -21,6 +21,7 @@ from engine.kernels.head import screened_head
 from engine.kernels.heads import attend_heads, merge_heads, place_heads
 from engine.kernels.matmul import call_row
 from engine.kernels.projection import project
+from engine.kernels.skipping import attend_listed_heads, rate_blocks, skips
 from engine.kernels.tables import (
     B_DOWN,
     B_GATE,
@@ -94,10 +95,16 @@ def _layers(
         sync.barrier(cells, n_threads)
         place_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
         sync.barrier(cells, n_threads)
-        attend_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
+        listed = skips(batch, layer)
+        if listed:
+            rate_blocks(plan, buffers, batch, layer, thread, n_threads)
+            sync.barrier(cells, n_threads)
+            attend_listed_heads(plan, buffers, batch, cache, layer, thread, n_threads)
+        else:
+            attend_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
         sync.barrier(cells, n_threads)
         if tokens <= FEW:
-            merge_heads(plan, buffers, batch, layer, thread, n_threads)
+            merge_heads(plan, buffers, batch, layer, listed, thread, n_threads)
             sync.barrier(cells, n_threads)
         _requantize(plan, buffers.attended, buffers.blocks, first, last)
         sync.barrier(cells, n_threads)

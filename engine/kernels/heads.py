@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.kernels import simd
 from engine.kernels.attention import SEGMENT, View, call_attend, call_store
 from engine.kernels.compiler import kernel
+from engine.kernels.listed import CHUNK
 from engine.kernels.rows import copy_head, normalise_head, rotate
 from engine.kernels.softmax import clear, finish, merge, partial_bytes
 from engine.kernels.tables import BQ, FEW, Q_NORM, SLOPES, TILE_ROWS, row_of
@@ -13,13 +14,13 @@ _AHEAD = 8192  # bytes; a third slower without
 
 
 @kernel
-def _head(cache, layer, kv):
+def head_of(cache, layer, kv):
     """Address of a kv head's first segment."""
     return simd.address_of(cache) + cache.strides[0] * layer + cache.strides[1] * kv
 
 
 @kernel
-def _query(plan, buffers, tokens, t, head):
+def query_of(plan, buffers, tokens, t, head):
     """Address of a query: [kv head][token][head], so that rows that share keys lie together."""
     per_kv = plan.n_heads // plan.n_kv_heads
     index = (head // per_kv * tokens + t) * per_kv + head % per_kv
@@ -44,7 +45,7 @@ def place_heads(plan, vector, buffers, batch, cache, layer, thread, n_threads):
             head -= n_q + n_kv
             source = row_of(buffers.v, t)
         source += 4 * n_dim * head
-        out = _query(plan, buffers, tokens, t, head) if which == 0 else source
+        out = query_of(plan, buffers, tokens, t, head) if which == 0 else source
         bias = vector[BQ + which]
         if bias != 0:
             bias += 4 * n_dim * head
@@ -57,7 +58,7 @@ def place_heads(plan, vector, buffers, batch, cache, layer, thread, n_threads):
                        plan.interleaved)  # fmt: skip
         if which > 0:
             store = plan.store_key if which == 1 else plan.store_value
-            call_store(store, out, _head(cache, layer, head), plan.width, batch.slots[t], n_dim)
+            call_store(store, out, head_of(cache, layer, head), plan.width, batch.slots[t], n_dim)
 
 
 @kernel
@@ -69,9 +70,9 @@ def _view(plan, vector, buffers, batch, cache, layer, thread, kv, t, n_tokens):
     if slopes != 0:
         slopes += 4 * kv * per_kv
     return View(
-        _head(cache, layer, kv),
+        head_of(cache, layer, kv),
         plan.width,
-        _query(plan, buffers, batch.token_ids.size, t, kv * per_kv),
+        query_of(plan, buffers, batch.token_ids.size, t, kv * per_kv),
         n_tokens,
         per_kv,
         simd.address_of(batch.positions) + 8 * t,
@@ -93,7 +94,7 @@ def _segments(batch, window, first, last):
 
 
 @kernel
-def _partial(plan, buffers, batch, segment, kv, t):
+def partial_of(plan, buffers, batch, segment, kv, t):
     """Where few tokens leave a segment's partial results: [segment][kv head][token][head]."""
     per_kv, tokens = plan.n_heads // plan.n_kv_heads, batch.token_ids.size
     row = ((segment * plan.n_kv_heads + kv) * tokens + t) * per_kv
@@ -119,7 +120,7 @@ def attend_heads(plan, vector, buffers, batch, cache, layer, thread, n_threads):
         n_tokens = min(tile, tokens - t)
         view = _view(plan, vector, buffers, batch, cache, layer, thread, kv, t, n_tokens)
         if tokens <= FEW:
-            out = _partial(plan, buffers, batch, part, kv, t)
+            out = partial_of(plan, buffers, batch, part, kv, t)
             more = begin + part + 1 < end
             call_attend(plan.attend, view, begin + part, _AHEAD if more else 0, out)
         else:
@@ -155,18 +156,21 @@ def _attend_tile(plan, view, begin, end, buffers, thread):
 
 
 @kernel
-def merge_heads(plan, buffers, batch, layer, thread, n_threads):
-    """attended from the partial results of few tokens."""
-    tokens, n_heads = batch.token_ids.size, plan.n_heads
-    per_kv, size = n_heads // plan.n_kv_heads, partial_bytes(plan.width)
+def merge_heads(plan, buffers, batch, layer, listed, thread, n_threads):
+    """attended from the partial results of few tokens; listed: of those in lists of blocks."""
+    tokens, n_heads, n_kv = batch.token_ids.size, plan.n_heads, plan.n_kv_heads
+    per_kv, size = n_heads // n_kv, partial_bytes(plan.width)
     begin, end = _segments(batch, batch.windows[layer], 0, tokens - 1)
+    n_parts = end - begin
     n = tokens * n_heads
     for job in range(n * thread // n_threads, n * (thread + 1) // n_threads):
         t, head = job // n_heads, job % n_heads
         result = row_of(buffers.scores[thread], 0)
         clear(result, plan.width)
-        for segment in range(end - begin):
-            partial = _partial(plan, buffers, batch, segment, head // per_kv, t)
+        if listed:
+            n_parts = (buffers.n_listed[thread, t * n_kv + head // per_kv] + CHUNK - 1) // CHUNK
+        for part in range(n_parts):
+            partial = partial_of(plan, buffers, batch, part, head // per_kv, t)
             merge(partial + size * (head % per_kv), plan.width, result)
         finish(result, plan.width, plan.head_dim,
                row_of(buffers.attended, t) + 4 * plan.head_dim * head)  # fmt: skip

@@ -49,6 +49,7 @@ class Plan(NamedTuple):
     gated: int
     any_int8: int
     attend: int  # addresses of the cache format's kernels
+    attend_listed: int  # 0 where no block is ever skipped
     store_key: int
     store_value: int
     norm_eps: float
@@ -78,6 +79,10 @@ class Buffers(NamedTuple):
     rest: NDArray[np.float32]  # (rows, padded vocabulary): scores of the screen's second part
     groups: NDArray[np.float32]  # (3, rows, padded groups of the head): see screened_head
     best: NDArray[np.float32]  # (threads, SCREENED_BEST)
+    ratings: NDArray[np.float32]  # (T n_heads, blocks): see rate_blocks
+    distances: NDArray[np.float32]  # (threads, blocks)
+    lists: NDArray[np.int64]  # (threads, T n_kv_heads, blocks): the blocks that are read
+    n_listed: NDArray[np.int64]  # (threads, T n_kv_heads): how many
     stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
 
 
@@ -93,6 +98,9 @@ class Batch(NamedTuple):
     coarse: int  # 1: products take one byte an activation, 0: two
     n_best: int  # how many of the best logits must be right; 0 = all
     n_first: int  # groups of 16 logits that are computed first, at least n_best
+    n_listed: int  # blocks of the cache that a kv head reads for a token; 0 = all
+    listed_from: int  # tokens that see fewer slots read all of them
+    ranges: NDArray[np.uint8]  # of the cache's keys, see KeyRanges; empty with n_listed 0
     margin: float  # of the head's screen, in its bounds times the length of the normed row
     cos: NDArray[np.float32]  # (T, rotary_dim / 2)
     sin: NDArray[np.float32]

@@ -6,6 +6,9 @@ A format is one file, found by its name, which does not begin with an underscore
     attend       compiled kernel, see ATTEND in engine/kernels/attention.py
     store_key    compiled kernels, see STORE there
     store_value
+_listed_<name>.py beside it offers the same for blocks in a list, which only sparse attention needs:
+    attend       compiled kernel, see LISTED in engine/kernels/listed.py
+    measure      compiled kernel, see RANGE in engine/kernels/ranges.py
 """
 
 from __future__ import annotations
@@ -35,3 +38,9 @@ def kv_format(name: str) -> ModuleType:
             f"unknown format of the cache {name!r}; this build has {', '.join(sorted(KV_FORMATS))}"
         )
     return import_module(f"{__name__}.{name}")
+
+
+def listed_kernels(name: str) -> ModuleType:
+    """engine/kv_formats/_listed_<name>.py; compiles it when this machine has not done so yet."""
+    kv_format(name)
+    return import_module(f"{__name__}._listed_{name}")
