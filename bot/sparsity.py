@@ -68,7 +68,7 @@ def use_level(
     except Stopped:
         model.set_sparsity("off")
         return (
-            f"the calibration was stopped, so that sparsity is off; /sparsity {level} begins anew"
+            f"the calibration was stopped, so that sparsity is off until {level} is asked for again"
         )
     except engine.NotCalibratedError:
         model.set_sparsity("off")
@@ -138,7 +138,7 @@ def part_lines(cost: LevelCost) -> list[str]:
         dense, read = (f"{size / 1e6:.2f}" for size in (part.dense_bytes, part.read_bytes))
         rows.append((part.name, dense, read, f"{100 * part.active:.1f} %", part.detail))
     dense, read = (f"{size / 1e6:.2f}" for size in (cost.n_bytes, cost.read_bytes))
-    rows.append(("token", dense, read, "", "all weights"))
+    rows.append(("token", dense, read, "", ""))
     return table(rows)
 
 

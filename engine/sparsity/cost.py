@@ -202,8 +202,9 @@ class _Tally:
                 self._parts.setdefault(part.name, []).append(part)
 
     def cost(self, level: Level, n_bytes: float) -> LevelCost:
-        """Of all tokens."""
-        n = len(self.kl)
+        """Of all tokens; n_bytes: of the weights that each reads."""
+        n, parts = len(self.kl), tuple(map(_mean, self._parts.values()))
+        besides = sum(part.dense_bytes for part in parts if not part.is_weights)
         return LevelCost(
             level=level,
             n_tokens=n,
@@ -212,13 +213,14 @@ class _Tally:
             same=sum(self.same) / n,
             dense_s=float(np.median(self.dense_s)),
             level_s=float(np.median(self.level_s)),
-            n_bytes=n_bytes,
-            parts=tuple(map(_mean, self._parts.values())),
+            n_bytes=n_bytes + besides,
+            parts=parts,
         )
 
 
 def _mean(found: list[Part]) -> Part:
     return found[-1]._replace(
+        dense_bytes=float(np.mean([part.dense_bytes for part in found])),
         read_bytes=float(np.mean([part.read_bytes for part in found])),
         active=float(np.mean([part.active for part in found])),
     )

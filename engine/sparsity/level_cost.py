@@ -15,6 +15,7 @@ class Part(NamedTuple):
     read_bytes   what a token read, on average over those that were measured
     active       the share of the work that was done, 0 to 1
     detail       what decides, in a few words
+    is_weights   False for keys and values, which a token reads besides
     """
 
     name: str
@@ -22,6 +23,7 @@ class Part(NamedTuple):
     read_bytes: float
     active: float
     detail: str = ""
+    is_weights: bool = True
 
 
 class LevelCost(NamedTuple):
@@ -33,7 +35,7 @@ class LevelCost(NamedTuple):
     same      share of the tokens at which the likeliest next one is the same
     dense_s   median seconds of a dense token
     level_s   the same at this level
-    n_bytes   of weights that a dense token reads
+    n_bytes   that a dense token reads: weights, and what parts besides them describe
     parts     what may be skipped, averaged over the tokens
     """
 
@@ -49,7 +51,7 @@ class LevelCost(NamedTuple):
 
     @property
     def read_bytes(self) -> float:
-        """Of weights that a token reads at this level."""
+        """What a token reads at this level."""
         return self.n_bytes - sum(part.dense_bytes - part.read_bytes for part in self.parts)
 
     def record(self) -> dict[str, Any]:

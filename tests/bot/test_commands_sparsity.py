@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 
+from bot import commands
 from tests.bot.conftest import Talk
 from tests.fakes import FakeModel, fake_cost, report_on
 
@@ -47,7 +48,7 @@ def test_the_last_answer_is_compared_with_the_dense_one(talk: Talk) -> None:
         "at balanced: 1 answer, 3 tokens, 10.0 tok/s",
         "part   dense MB  read MB    done",
         "head      28.00    14.00  25.0 %  screen 7.0 MB",
-        "token     96.00    82.00          all weights",
+        "token     96.00    82.00",
         "last answer: 82.0 of 96.0 MB a token · 125 tok/s, dense 100 (1.25x) · "
         "KL 0.0100 ± 0.0020 · same likeliest token 99.0 % of 3",
     ]
@@ -111,3 +112,9 @@ def test_a_wrong_level_changes_nothing(talk: Talk) -> None:
     rule = "sparsity takes off, exact, balanced, fast, or a number from 0 to 0.9"
     assert session.lines[3] == f"sparsechat: {rule}, got 'quick'"
     assert session.model.levels == ["off"]
+
+
+def test_levels_are_completed(talk: Talk) -> None:
+    session = talk("Hello\r", "Hi.")
+    found = [candidate for candidate, *_ in commands.complete(session.state, "/sparsity b")]
+    assert found == ["balanced"]

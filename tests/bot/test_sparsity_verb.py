@@ -37,7 +37,7 @@ def test_calibrate_shows_each_level_and_a_picture(
     assert lines[1:4] == [
         "part   dense MB  read MB    done",
         "head      28.00    14.00  25.0 %  screen 7.0 MB",
-        "token     96.00    82.00          all weights",
+        "token     96.00    82.00",
     ]
     assert [line.strip() for line in lines[-2:]] == ["a = off", "b = balanced, fast"]
 
