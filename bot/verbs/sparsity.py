@@ -96,9 +96,11 @@ def lines_of(costs: list[LevelCost], points: list[plot.Point]) -> list[str]:
     lines: list[str] = []
     for cost in costs:
         lines += [f"{cost.level}: {cost_words(cost)}", *part_lines(cost), ""]
-    mine = [plot.Point("off", 1 / costs[0].dense_s, 0.0)]
-    mine += [plot.Point(str(cost.level), 1 / cost.level_s, lost(cost.kl)) for cost in costs]
-    return lines + plot.scatter([*mine, *points], "tokens/s", "exp(KL) - 1, %")
+    mine = [plot.Point("off", 1.0, 0.0)]
+    mine += [
+        plot.Point(str(cost.level), cost.dense_s / cost.level_s, lost(cost.kl)) for cost in costs
+    ]
+    return lines + plot.scatter([*mine, *points], "speed, dense = 1", "exp(KL) - 1, %")
 
 
 def lost(kl: float) -> float:
@@ -109,20 +111,20 @@ def lost(kl: float) -> float:
 def results_points(path: Path) -> list[plot.Point]:
     """The rows of a results file that have a speed and a divergence; ValueError for another file.
 
-    A row is {"case", "tokens_per_s", "kl", …}; others are left out.
+    A row is {"case", "speed" (dense = 1), "kl", …}; others are left out.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        found = [row for row in rows if {"case", "tokens_per_s", "kl"} <= row.keys()]
+        found = [row for row in rows if {"case", "speed", "kl"} <= row.keys()]
         points = [
-            plot.Point(str(row["case"]), float(row["tokens_per_s"]), lost(float(row["kl"])))
+            plot.Point(str(row["case"]), float(row["speed"]), lost(float(row["kl"])))
             for row in found
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         points = []
     if not points:
         raise ValueError(
-            f"{path} has no row with case, tokens_per_s and kl; "
+            f"{path} has no row with case, speed and kl; "
             "`python -m benchmarks.sparsity` writes such a file"
         )
     return points

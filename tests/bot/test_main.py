@@ -83,8 +83,8 @@ def test_help_lists_every_verb(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     for line in (
-        "  ask     Ask one question; the answer goes to stdout, everything else to stderr.",
-        "  chat    Talk with a model (this is what `sparsechat` alone does).",
+        "  ask       Ask one question; the answer goes to stdout, everything else to stderr.",
+        "  chat      Talk with a model (this is what `sparsechat` alone does).",
     ):
         assert line in out.splitlines()
 

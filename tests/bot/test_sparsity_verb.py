@@ -89,7 +89,7 @@ def test_a_results_file_adds_its_points(
     engine: FakeEngine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     engine.models["tiny"] = FakeModel(costs={"fast": fake_cost("fast")})
-    rows = [{"case": "head alone", "tokens_per_s": 140.0, "kl": 0.03}, {"case": "other"}]
+    rows = [{"case": "head alone", "speed": 1.4, "kl": 0.03}, {"case": "other"}]
     path = tmp_path / "sparsity.json"
     path.write_text(json.dumps({"rows": rows}))
     code, out, _ = run(capsys, "report", "tiny", "--results", str(path))
@@ -104,4 +104,4 @@ def test_another_file_than_a_results_file_is_refused(
     path.write_text(text)
     code, out, err = run(capsys, "report", "tiny", "--results", str(path))
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "has no row with case, tokens_per_s and kl" in err
+    assert "has no row with case, speed and kl" in err
