@@ -109,25 +109,27 @@ def lost(kl: float) -> float:
 
 
 def results_points(path: Path) -> list[plot.Point]:
-    """The rows of a results file that have a speed and a divergence; ValueError for another file.
+    """The settings of a results file of benchmarks.sparsity; ValueError for another file.
 
-    A row is {"case", "speed" (dense = 1), "kl", …}; others are left out.
+    Of its rows, "decode" has the ratio to the dense speed of a case "SETTING, top 40", and
+    "exp(KL) - 1" the loss of "SETTING, top 40, chat".
     """
+    speeds, losses = {}, {}
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        found = [row for row in rows if {"case", "speed", "kl"} <= row.keys()]
-        points = [
-            plot.Point(str(row["case"]), float(row["speed"]), lost(float(row["kl"])))
-            for row in found
-        ]
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            setting, _, rest = row["case"].partition(", ")
+            if (row["metric"], rest) == ("decode", "top 40"):
+                speeds[setting] = float(row["ratio"])  # of the most threads: those come last
+            elif (row["metric"], rest) == ("exp(KL) - 1", "top 40, chat"):
+                losses[setting] = 100 * float(row["ours"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        points = []
-    if not points:
+        speeds = {}
+    names = [name for name in losses if name in speeds]
+    if not names:
         raise ValueError(
-            f"{path} has no row with case, speed and kl; "
-            "`python -m benchmarks.sparsity` writes such a file"
+            f"{path} has no speed beside a loss; `python -m benchmarks.sparsity` writes such a file"
         )
-    return points
+    return [plot.Point(f"{name} (results)", speeds[name], losses[name]) for name in names]
 
 
 def _loaded(name: str | None, loader: ModelLoader, interrupts: Interrupts) -> LoadedModel:

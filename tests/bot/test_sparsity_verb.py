@@ -89,11 +89,15 @@ def test_a_results_file_adds_its_points(
     engine: FakeEngine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     engine.models["tiny"] = FakeModel(costs={"fast": fake_cost("fast")})
-    rows = [{"case": "head alone", "speed": 1.4, "kl": 0.03}, {"case": "other"}]
+    rows = [
+        {"case": "head alone, top 40", "metric": "decode", "threads": 2, "ratio": 1.4},
+        {"case": "head alone, top 40, chat", "metric": "exp(KL) - 1", "ours": 0.03},
+        {"case": "other, top 40, chat", "metric": "exp(KL) - 1", "ours": 0.03},
+    ]
     path = tmp_path / "sparsity.json"
     path.write_text(json.dumps({"rows": rows}))
     code, out, _ = run(capsys, "report", "tiny", "--results", str(path))
-    assert code == 0 and "= head alone\n" in out and "other" not in out
+    assert code == 0 and "= head alone (results)\n" in out and "other" not in out
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": [{"case": "x"}]}', '{"rows": [3]}'])
@@ -104,4 +108,4 @@ def test_another_file_than_a_results_file_is_refused(
     path.write_text(text)
     code, out, err = run(capsys, "report", "tiny", "--results", str(path))
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "has no row with case, speed and kl" in err
+    assert "has no speed beside a loss" in err
