@@ -151,8 +151,8 @@ def stats(usage: Usage) -> str:
     parts = [f"prompt {usage.prompt_tokens} ({usage.cached_tokens} cached, {new} new)"]
     if usage.new_tokens:
         parts.append(f"first token {usage.time_to_first_token_s:.2f} s")
-    parts.append(f"prefill {_speed(new, usage.prefill_s)}")
-    rate = _speed(usage.new_tokens, usage.decode_s)
+    parts.append(f"prefill {speed(new, usage.prefill_s)}")
+    rate = speed(usage.new_tokens, usage.decode_s)
     parts.append(f"{usage.new_tokens} tokens{drafts([usage])}, {rate}")
     return " · ".join([*parts, usage.finish_reason or "?", f"seed {usage.seed}"])
 
@@ -164,7 +164,8 @@ def drafts(usages: Sequence[Usage]) -> str:
     return f" ({accepted:,} of {drafted:,} drafted came true)" if drafted else ""
 
 
-def _speed(n_tokens: int, seconds: float) -> str:
+def speed(n_tokens: int, seconds: float) -> str:
+    """ "12.3 tok/s"; "– tok/s" where nothing was measured."""
     if not n_tokens or seconds <= 0:
         return "– tok/s"
     speed = n_tokens / seconds

@@ -10,6 +10,7 @@ from bot.answering import drafts
 from bot.answering import stats as turn_stats
 from bot.commands import command
 from bot.loading import Interrupted, LoadedModel, find_model
+from bot.sparsity import cost_in_use, level_line
 from bot.state import ShellState
 
 
@@ -76,6 +77,7 @@ def stats(state: ShellState, argument: str) -> None:
     if state.chat.model is not None:
         found = state.chat.model
         render.out(f"threads: {found.threads}, instructions: {found.instructions}")
+        render.out(f"sparsity: {level_line(found.sparsity.level, cost_in_use(found))}")
     if peak := _peak_memory():
         render.out(f"memory: {peak / 2**20:,.0f} MiB at most")
 

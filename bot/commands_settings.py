@@ -72,6 +72,8 @@ def set_(state: ShellState, argument: str) -> None:
     if isinstance(base, str) and base != OFF:
         open_base(base).close()  # its errors, before anything changes
     state.config.set_by_hand(changes, unset)
+    if "sparsity" in changes:
+        state.tried_level = None  # a calibration that was stopped begins anew
     state.apply_settings()
     if "kb" in changes:
         state.knowledge.begin()

@@ -6,26 +6,34 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bot.interrupts import Interrupts
 from bot.settings import Settings, Value, parse
+from bot.sparsity import CALIBRATING, Calibration, progress_line, use_level
 from bot.worker import Worker
 
 if TYPE_CHECKING:
     from data.models import ResolvedModel
     from engine import Model
+    from engine.sparsity.knob import Level
 
 POLL_S = 0.05  # waits are cut into pieces: Windows does not hear Ctrl-C inside a long one
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model and the name it was asked for by."""
+    """A model and the name it was asked for by.
+
+    level  of sparsity that it was asked to have; model.sparsity says which one it has
+    news   what the user should be told about that, or ""
+    """
 
     name: str
     model: Model
+    level: Level = "off"
+    news: str = ""
 
 
 @dataclass
@@ -35,6 +43,7 @@ class Loading:
     name: str
     future: Future[LoadedModel]
     stages: queue.SimpleQueue[str]
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 class Interrupted(Exception):
@@ -55,8 +64,11 @@ class ModelLoader:
     def start(self, found: ResolvedModel, settings: Settings) -> Loading:
         """Load `found` on the worker thread."""
         stages: queue.SimpleQueue[str] = queue.SimpleQueue()
-        future = self.worker.submit(lambda: load_model(found, settings, _each_once(stages)))
-        self.loading = Loading(found.name, future, stages)
+        calibration = Calibration()
+        future = self.worker.submit(
+            lambda: load_model(found, settings, _each_once(stages), calibration)
+        )
+        self.loading = Loading(found.name, future, stages, calibration)
         return self.loading
 
     def settle(self) -> LoadedModel | None:
@@ -74,13 +86,17 @@ class ModelLoader:
         return self.current
 
     def wait(self, interrupts: Interrupts, on_stage: Callable[[str], None]) -> LoadedModel:
-        """Block until a model is in use. Interrupted on Ctrl-C; the error of one that failed."""
+        """Block until a model is in use. Interrupted on Ctrl-C, but that only ends a calibration;
+        the error of one that failed.
+        """
         pressed = threading.Event()
         with interrupts.cancelling(pressed):
             while self.loading is not None and not self.loading.future.done():
                 for stage in _until_quiet(self.loading.stages):
                     on_stage(stage)
-                if pressed.is_set():
+                if pressed.is_set() and self.loading.calibration.skip():
+                    pressed.clear()
+                elif pressed.is_set():
                     raise Interrupted("stopped; the model goes on loading")
         loaded = self.settle()
         if loaded is None:
@@ -96,9 +112,13 @@ def find_model(name: str) -> ResolvedModel:
 
 
 def load_model(
-    found: ResolvedModel, settings: Settings, on_progress: Callable[[str, float], None]
+    found: ResolvedModel,
+    settings: Settings,
+    on_progress: Callable[[str, float], None],
+    calibration: Calibration,
 ) -> LoadedModel:
-    """Read the checkpoint; ValueError in one line when it cannot talk."""
+    """Read the checkpoint, calibrate it where its level needs that; ValueError in one line when it
+    cannot talk."""
     import engine
 
     model = engine.load(
@@ -112,7 +132,8 @@ def load_model(
         raise ValueError(
             f"{found.path} has no tokenizer, so it gives numbers and no text; choose another model"
         )
-    return LoadedModel(found.name, model)
+    news = use_level(model, settings.sparsity, on_progress, calibration)
+    return LoadedModel(found.name, model, settings.sparsity, news)
 
 
 def checkpoint_settings(model: Model) -> dict[str, Value]:
@@ -133,12 +154,14 @@ def checkpoint_settings(model: Model) -> dict[str, Value]:
 
 
 def _each_once(stages: queue.SimpleQueue[str]) -> Callable[[str, float], None]:
+    """Into `stages`, each stage once; of a calibration, which takes long, each tenth of one."""
     seen: set[str] = set()
 
     def on_progress(stage: str, fraction: float) -> None:
-        if stage not in seen:
-            seen.add(stage)
-            stages.put(stage)
+        tenth = int(10 * fraction) / 10 if stage.startswith(CALIBRATING) else 0.0
+        if (line := progress_line(stage, tenth)) not in seen:
+            seen.add(line)
+            stages.put(line)
 
     return on_progress
 

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal
 
+from engine.sparsity.knob import DEFAULT as DEFAULT_LEVEL
+from engine.sparsity.knob import LEVELS, parse_level
+from engine.sparsity.knob import RULE as LEVEL_RULE
+
 Value = str | int | float | bool | tuple[str, ...] | None
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -27,7 +31,7 @@ class Rule:
     which may have a value of its own; once it is set; with the next model; with the next start.
     """
 
-    kind: Literal["int", "float", "bool", "text", "texts"]
+    kind: Literal["int", "float", "bool", "text", "texts", "level"]
     help: str
     low: float | None = None
     above: float | None = None
@@ -39,6 +43,8 @@ class Rule:
         """The values in words: "a number above 0 and at most 1"."""
         if self.kind == "bool":
             return "on or off"
+        if self.kind == "level":
+            return LEVEL_RULE
         if self.choices is not None:
             return f"one of {', '.join(self.choices())}"
         if self.kind in ("text", "texts"):
@@ -110,6 +116,10 @@ class Settings:
     threads: int | None = _set(
         None,
         Rule("int", "threads to compute with; not set = all cores", low=1, high=256, felt="set"),
+    )
+    sparsity: str | float = _set(
+        DEFAULT_LEVEL,
+        Rule("level", "what a token may skip: off, exact, balanced, fast, 0-0.9", felt="set"),
     )
     max_seq_len: int | None = _set(
         None, Rule("int", "context length in tokens; not set = the model's", low=2, felt="load")
@@ -187,7 +197,8 @@ def show(value: Value) -> str:
 
 def _refusal(name: str, rule: Rule, value: object) -> ValueError:
     given = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "…"
-    return ValueError(f"{name} takes {rule.describe()}, got {given}")
+    hint = nearest(value, LEVELS) if rule.kind == "level" and isinstance(value, str) else ""
+    return ValueError(f"{name} takes {rule.describe()}, got {given}{hint}")
 
 
 def _within(rule: Rule, number: float) -> bool:
@@ -259,4 +270,5 @@ _PARSERS: dict[str, Any] = {
     "bool": _switch,
     "text": _text,
     "texts": _texts,
+    "level": parse_level,
 }

@@ -19,11 +19,13 @@ from bot.loading import LoadedModel, ModelLoader, checkpoint_settings
 from bot.prompt import Exchange
 from bot.saved_kv import SavedKV
 from bot.settings import Settings
+from bot.sparsity import run_with_progress, use_level
 from bot.turn import Turn
 
 if TYPE_CHECKING:
     from bot.evidence import Evidence
-    from engine import Usage
+    from engine import Model, Usage
+    from engine.sparsity.knob import Level
 
 
 @dataclass
@@ -37,6 +39,9 @@ class ShellState:
     saved_as: str | None = None  # the session's name, once it has one
     shows_stats: bool = True
     usages: list[Usage] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)  # of sparsity, one for each usage
+    last_turn: Turn | None = None
+    tried_level: Level | None = None  # what the model in use was last asked for; None: ask anew
     saved_kv: SavedKV = field(init=False)
     knowledge: Knowledge = field(init=False)
 
@@ -62,6 +67,18 @@ class ShellState:
         model, threads = self.chat.model, self.chat.settings.threads
         if model is not None:  # after what the worker has to do with it now
             self.loader.worker.submit(lambda: model.set_threads(threads))
+            self._use_level(model)
+
+    def _use_level(self, model: Model) -> None:
+        """Let the model have the level that is set; a model that arrives later brings its own."""
+        level = self.chat.settings.sparsity
+        if level == self.tried_level or self.loader.loading is not None:
+            return
+        self.tried_level = level
+        if line := run_with_progress(
+            self.loader.worker, self.interrupts, lambda report: use_level(model, level, report)
+        ):
+            render.note(line)
 
     def settle(self) -> LoadedModel | None:
         """Take over a model that has arrived; raises its failure, once."""
@@ -74,7 +91,7 @@ class ShellState:
         """Wait for the model behind the prompt, telling what it is busy with."""
         status = render.Status(lines=terminal.is_terminal(sys.stdin))
         try:
-            loaded = self.loader.wait(self.interrupts, lambda stage: status.show(f"{stage} …"))
+            loaded = self.loader.wait(self.interrupts, status.show)
         finally:
             status.clear()
         if loaded.model is not self.chat.model:
@@ -124,6 +141,8 @@ class ShellState:
         elif turn.is_kept and turn.text and (known := self.chat.exchanges[-1].evidence):
             say_found(known)
         self.usages.append(turn.usage)
+        self.levels.append(turn.model.sparsity.level)
+        self.last_turn = turn
         if self.saved_kv.is_worth_keeping(turn.usage.prompt_tokens - turn.usage.cached_tokens):
             self.keep_kv()
         if is_shown and (line := ending(turn)):
@@ -188,6 +207,9 @@ class ShellState:
     def _adopt(self, loaded: LoadedModel) -> None:
         self.chat.use_model(loaded.model)
         self.config.layers["checkpoint"] = checkpoint_settings(loaded.model)
+        self.tried_level = loaded.level
+        if loaded.news:
+            render.note(loaded.news)
         self.apply_settings()
 
 

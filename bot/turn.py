@@ -7,7 +7,7 @@ leaves everything as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Turn:
     evidence: Evidence | None = None  # what the prompt shows of it
     usage: Usage | None = None
     text: str = ""
+    answer_ids: list[int] = field(default_factory=list)
 
     def steps(
         self, cancel: Cancel, on_progress: Callable[[int, int], None] | None = None
@@ -49,6 +50,7 @@ class Turn:
         )
         yield from generation
         self.usage, self.text = generation.usage, generation.text
+        self.answer_ids = generation.token_ids
         if self.commit is not None:
             self.commit(self.text, self.finish_reason)
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from engine.model import Model, load
     from engine.sampling import SamplingParams
     from engine.saved_cache import SavedCaches
+    from engine.sparsity.cost import calibrate, compare_with_dense, level_costs
+    from engine.sparsity.knob import NotCalibratedError
+    from engine.sparsity.level_cost import LevelCost
 
 _HOME = {
     "Cancel": "engine.cancel",
@@ -25,16 +28,24 @@ _HOME = {
     "Usage": "engine.generate",
     "load": "engine.model",
     "stream": "engine.generate",
+    **dict.fromkeys(("calibrate", "compare_with_dense", "level_costs"), "engine.sparsity.cost"),
+    "LevelCost": "engine.sparsity.level_cost",
+    "NotCalibratedError": "engine.sparsity.knob",
 }
 
 __all__ = [
     "Cancel",
     "Generation",
+    "LevelCost",
     "Model",
+    "NotCalibratedError",
     "SamplingParams",
     "SavedCaches",
     "Step",
     "Usage",
+    "calibrate",
+    "compare_with_dense",
+    "level_costs",
     "load",
     "stream",
 ]

@@ -168,6 +168,14 @@ class Decoder:
         normed = self._scratch.latest.normed
         return normed[len(normed) - n :, : self.config.hidden_size].copy()
 
+    def screened(self, n_best: int) -> NDArray[np.float32] | None:
+        """What the screen said of the head's groups in the latest call, for the first of its
+        logits: float32 (3, groups), at most, likely, and exactly where that was computed at once.
+        None where a call for n_best logits has no screen."""
+        if not self._screened_best(1, n_best):
+            return None
+        return self._scratch.latest.groups[:, 0, : -(-self.config.vocab_size // ROWS)]
+
     def branch(
         self,
         cache: KVCache,

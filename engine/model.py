@@ -100,8 +100,7 @@ class Model:
         """Skip what the level allows from the next call on: "off", "exact", "balanced", "fast", or
         a share of the feed-forward up to 0.9.
 
-        ValueError; engine.sparsity.calibration.NotCalibratedError where `calibrate` has to be
-        called first.
+        ValueError; engine.NotCalibratedError where engine.calibrate has to be called first.
         """
         self.sparsity = sparsity_of(self, level)
         apply(self, self.sparsity)

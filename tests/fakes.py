@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.models import ResolvedModel
+from engine.sparsity.knob import Level, NotCalibratedError
+from engine.sparsity.level_cost import LevelCost, Part
 from engine.templates import template_named
 
 BOS, IM_START, IM_END = 1, 2, 3
@@ -139,6 +142,11 @@ class FakeConfig:
     architecture: str = "fake"
 
 
+class FakeSparsity(NamedTuple):
+    level: Level = "off"
+    skips: bool = False
+
+
 @dataclass
 class FakeModel:
     """Gives its replies in order, the last one again and again."""
@@ -160,6 +168,9 @@ class FakeModel:
     cached: list[int] = field(default_factory=list)
     continued: list[bool] = field(default_factory=list)
     is_closed: bool = False
+    sparsity: FakeSparsity = field(default_factory=FakeSparsity)
+    levels: list[Level] = field(default_factory=list)  # that were set
+    costs: dict[Level, LevelCost] = field(default_factory=dict)  # {} = not calibrated
 
     def cached_prefix(self, ids: Sequence[int]) -> int:
         same = itertools.takewhile(
@@ -179,8 +190,34 @@ class FakeModel:
     def set_threads(self, threads: int | None) -> None:
         self.threads = 2 if threads is None else threads
 
+    def set_sparsity(self, level: Level) -> None:
+        skips = level not in ("off", "exact", 0.0)
+        if skips and not self.costs:
+            raise NotCalibratedError(f"sparsity {level} needs a calibration of {self.path.name}")
+        self.sparsity = FakeSparsity(level, skips)
+        self.levels.append(level)
+
     def close(self) -> None:
         self.is_closed = True
+
+
+def fake_cost(level: Level, n_tokens: int = 100) -> LevelCost:
+    head = Part("head", 28e6, 14e6, 0.25, "screen 7.0 MB")
+    return LevelCost(level, n_tokens, 0.01, 0.002, 0.99, 0.01, 0.008, 96e6, (head,))
+
+
+def fake_compare(
+    model: FakeModel,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    params: FakeParams,
+    *,
+    on_progress: Callable[[str, float], None],
+) -> LevelCost:
+    assert list(prompt) == model.prompts[-1] and params == model.params[-1]
+    for i in range(len(answer)):
+        on_progress(f"measuring {model.sparsity.level}", (i + 1) / len(answer))
+    return fake_cost(model.sparsity.level, len(answer))
 
 
 class FakeGeneration:
@@ -195,6 +232,8 @@ class FakeGeneration:
 
     def __next__(self) -> FakeStep:
         step = next(self._steps)
+        if step.token_id >= 0:
+            self.token_ids.append(step.token_id)
         self.text += step.text
         return step
 
@@ -296,18 +335,31 @@ class FakeSavedCaches:
         self.kept.clear()
 
 
+def report_on(on_progress: Callable[[str, float], None]) -> None:
+    """Report, for ten seconds at most, until the calibration is stopped by that."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        on_progress("answers", 0.5)
+        time.sleep(0.01)
+    raise AssertionError("nobody stopped the calibration")
+
+
 @dataclass
 class FakeEngine:
     """What `engine` and `data.models.resolve` are replaced with; see install_in.
 
     models     by name; other names are not found
     loading    called while a model loads
+    calibrating  called in the middle of a calibration, with what hears of its progress
+    calibrations  how many were begun
     kept       caches on the disk
     limits     the bytes that were allowed for them
     """
 
     models: dict[str, FakeModel | Exception]
     loading: Callable[[Callable[[str, float], None]], None] | None = None
+    calibrating: Callable[[Callable[[str, float], None]], None] | None = None
+    calibrations: int = 0
     loads: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
     limits: list[int] = field(default_factory=list)
@@ -322,6 +374,16 @@ class FakeEngine:
             raise model
         model.path = path
         return model
+
+    def calibrate(
+        self, model: FakeModel, on_progress: Callable[[str, float], None]
+    ) -> dict[Level, LevelCost]:
+        self.calibrations += 1
+        on_progress("answers", 0.5)
+        if self.calibrating is not None:
+            self.calibrating(on_progress)
+        model.costs = {level: fake_cost(level) for level in ("balanced", "fast")}
+        return model.costs
 
     def resolve(self, name: str) -> ResolvedModel:
         from data.models import ModelNotFoundError
@@ -345,6 +407,10 @@ class FakeEngine:
             "stream": fake_stream,
             "SamplingParams": FakeParams,
             "Cancel": FakeCancel,
+            "calibrate": self.calibrate,
+            "compare_with_dense": fake_compare,
+            "level_costs": lambda model: model.costs,
+            "NotCalibratedError": NotCalibratedError,
             "SavedCaches": lambda folder: FakeSavedCaches(self.kept, self.limits),
         }
         for name, value in names.items():

@@ -116,11 +116,25 @@ class Answer:
         return self._report(turn, loaded, known)
 
     def _loaded(self) -> LoadedModel:
-        status = render.Status()
+        from bot.sparsity import CALIBRATING
+
+        status, told = render.Status(), False
+
+        def show(line: str) -> None:
+            nonlocal told
+            if line.startswith(CALIBRATING) and not told:  # too long to be silent about
+                told = True
+                status.clear()
+                render.note(f"{CALIBRATING}; Ctrl-C leaves it out")
+            status.show(line)
+
         try:
-            return self.loader.wait(self.interrupts, lambda stage: status.show(f"{stage} …"))
+            loaded = self.loader.wait(self.interrupts, show)
         finally:
             status.clear()
+        if loaded.news:
+            render.note(loaded.news)
+        return loaded
 
     def _chat(self) -> Chat:
         from bot.chat import Chat
@@ -189,11 +203,12 @@ def whole_question(words: list[str]) -> str:
 
 def as_json(turn: Turn, loaded: LoadedModel, known: Evidence | None = None) -> dict[str, Any]:
     """What --json prints; "retrieval" is there when a knowledge base was asked."""
-    from bot.citations import to_record
+    from bot import citations
+    from bot.sparsity import to_record
 
     usage = turn.usage
     assert usage is not None
-    retrieval = {} if known is None else {"retrieval": to_record(known)}
+    retrieval = {} if known is None else {"retrieval": citations.to_record(known)}
     return {
         "answer": turn.text,
         "tokens": {
@@ -215,6 +230,7 @@ def as_json(turn: Turn, loaded: LoadedModel, known: Evidence | None = None) -> d
             "weight_format": loaded.model.weight_format,
         },
         "seed": usage.seed,
+        "sparsity": to_record(loaded.model),
         **retrieval,
     }
 

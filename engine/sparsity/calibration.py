@@ -39,10 +39,6 @@ class Calibration(NamedTuple):
     texts: list[list[int]]
 
 
-class NotCalibratedError(ValueError):
-    """The level needs a calibration that was not made; the message names the command."""
-
-
 def calibrate(model: Model, on_progress: Progress | None = None) -> Calibration:
     """Measure, and keep it beside the packed weights where they are kept.
 

@@ -16,6 +16,7 @@ calibrated  the head seen from the axes along which hidden states differ most (t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,10 @@ from numpy.typing import NDArray
 from engine.formats import Weight, weight_format
 from engine.kernels.layout import padded
 from engine.plan import Screen
+from engine.sparsity.level_cost import Part
+
+if TYPE_CHECKING:
+    from engine.model import Model
 
 Floats = NDArray[np.float32]
 
@@ -106,3 +111,24 @@ def n_bytes(screen: Screen) -> int:
     """What a token reads of it."""
     matrices = [screen.scores, screen.rest, screen.basis]
     return screen.bounds.nbytes + sum(m.data.nbytes for m in matrices if m is not None)
+
+
+def describe(model: Model, n_best: int) -> list[Part]:
+    """What the latest call, of one token and for n_best logits, read of the head."""
+    matrices = model.weights.matrices
+    n_head = matrices.get("head", matrices["embedding"]).data.nbytes
+    screen, seen = model.sparsity.screen, model.decoder.screened(n_best)
+    if screen is None or seen is None:
+        return [Part("head", n_head, n_head, 1.0, "computed whole")]
+    share = _n_computed(seen, max(n_best, screen.n_first), n_best) / seen.shape[1]
+    size = n_bytes(screen)
+    detail = f"screen {size / 1e6:.1f} MB, margins {screen.margin:g} and {screen.margins:g}"
+    return [Part("head", n_head, size + share * n_head, share, detail)]
+
+
+def _n_computed(seen: Floats, n_first: int, n_best: int) -> int:
+    """Groups that were computed; see engine/kernels/head.py."""
+    upper, likely, exact = seen
+    first = likely >= np.partition(likely, -n_first)[-n_first]
+    least = np.partition(exact[first], -n_best)[-n_best]
+    return int(np.count_nonzero(first | (upper >= least)))

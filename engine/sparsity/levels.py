@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.plan import Screen
 from engine.sparse_formats import Sparse
 from engine.sparsity import calibration, copies, kv
-from engine.sparsity.calibration import Calibration, NotCalibratedError
+from engine.sparsity.calibration import Calibration
 from engine.sparsity.copies import can_copy
+from engine.sparsity.knob import Level, NotCalibratedError, parse_level
 from engine.sparsity.kv import KVBudget
 from engine.sparsity.thresholds import forced
 
 if TYPE_CHECKING:
     from engine.model import Model
-
-LEVELS = ("off", "exact", "balanced", "fast")
-HIGHEST = 0.9  # of a feed-forward
-_RULE = f"sparsity takes {', '.join(LEVELS)}, or a number from 0 to {HIGHEST}"
-
-Level = str | float
 
 
 class Sparsity(NamedTuple):
@@ -37,22 +31,10 @@ class Sparsity(NamedTuple):
     kv: KVBudget | None = None
     feed_forward: Sparse | None = None
 
-
-def parse_level(value: str | float) -> Level:
-    """One of LEVELS, or the share of every feed-forward that is skipped; ValueError."""
-    if isinstance(value, str):
-        word = value.strip().lower()
-        if word in LEVELS:
-            return word
-        try:
-            value = float(word)
-        except ValueError:
-            near = get_close_matches(word, LEVELS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{_RULE}, got {value!r}{hint}") from None
-    if isinstance(value, bool) or not 0 <= value <= HIGHEST:
-        raise ValueError(f"{_RULE}, got {value!r}")
-    return float(value)
+    @property
+    def skips(self) -> bool:
+        """Whether a token may read less than all."""
+        return any(part is not None for part in self[1:])
 
 
 def sparsity_of(model: Model, level: str | float) -> Sparsity:

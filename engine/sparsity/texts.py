@@ -5,7 +5,7 @@ A model's own answers are what its hidden states are like in use, in its languag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,27 +42,40 @@ QUESTIONS = (
     "How can a small firm save energy?",
     "What happened in 1969?",
 )
+HELD_OUT = (  # what a level costs is measured on answers to these
+    "How is paper made?",
+    "Write a function in Python that reverses the words of a sentence.",
+    "What should I pack for a week in the mountains?",
+    "Explain what inflation is.",
+    "Who invented the telephone, and when?",
+    "Tell me about the life of bees.",
+)
 ANSWER_TOKENS = 96
 
 
-def answers(model: Model, seed: int = 1) -> Iterator[tuple[list[int], int]]:
+def answers(
+    model: Model,
+    questions: Sequence[str] = QUESTIONS,
+    n_tokens: int = ANSWER_TOKENS,
+    seed: int = 1,
+) -> Iterator[tuple[list[int], int]]:
     """(token ids of a prompt and its answer, length of the prompt), one for each question.
 
     Without a tokenizer or a chat form the text is what follows single random tokens.
     """
-    params = SamplingParams(temperature=0.8, top_k=0, max_tokens=ANSWER_TOKENS, seed=seed)
-    for prompt in _prompts(model, seed):
+    params = SamplingParams(temperature=0.8, top_k=0, max_tokens=n_tokens, seed=seed)
+    for prompt in _prompts(model, questions, seed):
         generation = stream(model, prompt, params)
         for _ in generation:
             pass
         yield [*prompt, *generation.token_ids], len(prompt)
 
 
-def _prompts(model: Model, seed: int) -> Iterator[list[int]]:
+def _prompts(model: Model, questions: Sequence[str], seed: int) -> Iterator[list[int]]:
     if model.tokenizer is None:
         random = np.random.default_rng(seed)
-        for token_id in random.integers(0, model.config.vocab_size, len(QUESTIONS)):
+        for token_id in random.integers(0, model.config.vocab_size, len(questions)):
             yield [int(token_id)]
         return
-    for question in QUESTIONS:
+    for question in questions:
         yield model.tokenizer.encode_chat([{"role": "user", "content": question}])

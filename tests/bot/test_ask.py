@@ -5,13 +5,23 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bot.__main__ import main
 from tests.bot.conftest import press_ctrl_c
-from tests.fakes import FakeBase, FakeEngine, FakeLibrary, FakeModel, Reply, passage, replies
+from tests.fakes import (
+    FakeBase,
+    FakeEngine,
+    FakeLibrary,
+    FakeModel,
+    Reply,
+    fake_cost,
+    passage,
+    replies,
+)
 
 
 class Asked:
@@ -20,12 +30,14 @@ class Asked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
         self.model = FakeModel()
+        self.calibrating: Callable[[Callable[[str, float], None]], None] | None = None
 
     def __call__(
         self, *words: str, stdin: str | None = None, reply: str | Reply = "Bern."
     ) -> tuple[int, str, str]:
         self.model.replies.extend(replies(reply))
-        FakeEngine({"tiny": self.model}).install_in(self._monkeypatch.setitem)
+        self.engine = FakeEngine({"tiny": self.model}, calibrating=self.calibrating)
+        self.engine.install_in(self._monkeypatch.setitem)
         self._monkeypatch.setattr(sys, "stdin", None if stdin is None else io.StringIO(stdin))
         code = main(["ask", "--model", "tiny", *words])
         captured = self._capsys.readouterr()
@@ -86,6 +98,7 @@ def test_json_is_one_object_with_everything(asked: Asked) -> None:
         "reason": "stop",
         "model": {"name": "tiny", "fingerprint": "f" * 64, "weight_format": "q8"},
         "seed": 5,
+        "sparsity": {"level": "off"},
     }
 
 
@@ -102,6 +115,46 @@ def test_flags_reach_the_engine(asked: Asked) -> None:
     assert (params.beams, params.length_penalty, params.lookup) == (2, -1.0, False)
     assert params.stop[:2] == ("x", "\n")
     assert asked.model.prompt_text().startswith("<|im_start|>system\nBe brief.<|im_end|>")
+
+
+def test_a_level_without_a_calibration_gets_one_and_json_tells_what_it_costs(
+    asked: Asked,
+) -> None:
+    code, out, err = asked("Capital?", "--json", "--sparsity", "balanced")
+    assert (code, asked.engine.calibrations) == (0, 1)
+    assert err == (
+        "[calibrating sparsity, once for this model; Ctrl-C leaves it out]\n"
+        "[sparsity was calibrated in 0 s, once for this model]\n"
+    )
+    found = json.loads(out)["sparsity"]
+    assert (found["level"], found["kl"], found["same_likeliest"]) == ("balanced", 0.01, 0.99)
+    assert (found["bytes_per_token"], found["dense_bytes_per_token"]) == (82e6, 96e6)
+    assert (found["tokens_per_s"], found["dense_tokens_per_s"]) == (125.0, 100.0)
+    assert found["parts"][0]["name"] == "head"
+
+
+def test_a_calibrated_level_is_silent(asked: Asked) -> None:
+    asked.model.costs = {"fast": fake_cost("fast")}
+    assert asked("Capital?", "--sparsity", "fast") == (0, "Bern.\n", "")
+    assert asked.model.levels == ["fast"]
+
+
+def test_a_calibration_that_fails_leaves_the_answer_dense(asked: Asked) -> None:
+    def fail(on_progress: object) -> None:
+        raise OSError("No space left on device")
+
+    asked.calibrating = fail
+    code, out, err = asked("Capital?", "--json", "--sparsity", "0.5")
+    assert code == 0 and json.loads(out)["sparsity"] == {"level": "off"}
+    assert err.endswith("[sparsity is off: No space left on device]\n")
+
+
+@pytest.mark.parametrize("given", ["fas", "0.95", "-1", ""])
+def test_a_level_that_does_not_exist_is_a_usage_error(asked: Asked, given: str) -> None:
+    code, out, err = asked("Capital?", "--sparsity", given)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    rule = "sparsity takes off, exact, balanced, fast, or a number from 0 to 0.9"
+    assert f"{rule}, got {given!r}" in err
 
 
 @pytest.mark.parametrize(("flag", "temperature"), [("--sample", 0.6), ("--no-sample", 0.0)])

@@ -40,7 +40,10 @@ def test_case_hyphens_and_unique_beginnings_are_understood(word: str, name: str)
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("s", "/s could be /hyperparameters, /save, /say, /set, /sources, /stats, /system"),
+        (
+            "s",
+            "/s could be /hyperparameters, /save, /say, /set, /sources, /sparsity, /stats, /system",
+        ),
         ("re", "/re could be /reset, /retry"),
         ("", "a command is missing after the slash; /help lists them"),
         ("histroy", "there is no /histroy; did you mean /history? (//histroy is sent as text)"),

@@ -46,9 +46,10 @@ def test_stats_of_the_last_answer_and_of_all(talk: Talk) -> None:
         "all 2 answers: 6 tokens in 0.6 s; prompts 76 tokens, 27 of them cached, read in 0.5 s"
     )
     assert session.lines[9] == "threads: 2, instructions: avx2"
-    assert re.fullmatch(r"memory: [\d,]+ MiB at most", session.lines[10])
-    assert session.lines[12] == "stats after each answer: off"
-    assert session.lines[14] == "sparsechat: /stats takes on, off or nothing, got 'maybe'"
+    assert session.lines[10] == "sparsity: off"
+    assert re.fullmatch(r"memory: [\d,]+ MiB at most", session.lines[11])
+    assert session.lines[13] == "stats after each answer: off"
+    assert session.lines[15] == "sparsechat: /stats takes on, off or nothing, got 'maybe'"
 
 
 def test_stats_on_shows_a_line_after_each_answer(talk: Talk) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -10,7 +12,7 @@ from bot.loading import Interrupted, ModelLoader, checkpoint_settings, find_mode
 from bot.settings import Settings
 from bot.worker import Worker
 from tests.bot.conftest import press_ctrl_c
-from tests.fakes import FakeEngine, FakeModel
+from tests.fakes import FakeEngine, FakeModel, report_on
 
 SETTINGS = Settings(model="tiny", threads=2, max_seq_len=99)
 
@@ -53,14 +55,14 @@ def test_each_stage_is_told_once_to_whoever_waits(engine: FakeEngine, loader: Mo
 
     def hear(stage: str) -> None:
         stages.append(stage)
-        if stage == "compiling":
+        if stage == "compiling …":
             release.set()
 
     engine.loading = loading
     loader.start(find_model("tiny"), SETTINGS)
     assert told.wait(10)
     loader.wait(Interrupts(), hear)
-    assert stages == ["packing", "compiling"]
+    assert stages == ["packing …", "compiling …"]
 
 
 def test_without_a_model_waiting_says_what_to_do(loader: ModelLoader) -> None:
@@ -102,6 +104,38 @@ def test_ctrl_c_ends_the_wait_and_not_the_loading(engine: FakeEngine, loader: Mo
         loader.wait(interrupts, press)
     release.set()
     assert wait(loader).name == "tiny"
+
+
+def test_a_level_without_a_calibration_gets_one_while_the_model_loads(
+    engine: FakeEngine, loader: ModelLoader
+) -> None:
+    stages: list[str] = []
+    loader.start(find_model("tiny"), Settings(model="tiny", sparsity="balanced"))
+    loaded = wait(loader, stages)
+    assert stages == ["calibrating sparsity, once for this model: answers … 50 %"]
+    assert loaded.model.sparsity.level == loaded.level == "balanced"
+    assert loaded.news == "sparsity was calibrated in 0 s, once for this model"
+    loader.start(find_model("tiny"), Settings(model="tiny", sparsity="fast"))
+    assert (wait(loader).news, engine.calibrations) == ("", 1)
+
+
+def test_ctrl_c_ends_a_calibration_and_the_model_answers_without(
+    engine: FakeEngine, loader: ModelLoader
+) -> None:
+    stages: list[str] = []
+
+    def press(stage: str) -> None:
+        stages.append(stage)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    engine.calibrating = report_on
+    loader.start(find_model("tiny"), Settings(model="tiny", sparsity="balanced"))
+    with Interrupts() as interrupts:
+        loaded = loader.wait(interrupts, press)
+    assert len(stages) == 1 and loaded.model.sparsity.level == "off"
+    assert loaded.news == (
+        "the calibration was stopped, so that sparsity is off until balanced is asked for again"
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,15 @@ def python(code: str, *words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["chat", "--help"], ["ask", "--help"], ["kb", "--help"], ["kb", "list"]]
+    "words",
+    [
+        ["--help"],
+        ["chat", "--help"],
+        ["ask", "--help"],
+        ["kb", "--help"],
+        ["kb", "list"],
+        ["sparsity", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(home: Path, words: list[str]) -> None:
     code = (
@@ -75,8 +83,8 @@ def test_help_lists_every_verb(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     for line in (
-        "  ask     Ask one question; the answer goes to stdout, everything else to stderr.",
-        "  chat    Talk with a model (this is what `sparsechat` alone does).",
+        "  ask       Ask one question; the answer goes to stdout, everything else to stderr.",
+        "  chat      Talk with a model (this is what `sparsechat` alone does).",
     ):
         assert line in out.splitlines()
 

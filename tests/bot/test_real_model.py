@@ -69,3 +69,23 @@ def test_a_resumed_conversation_reads_only_what_is_new_and_goes_on_as_if_never_l
     assert f"[{cached:,} tokens were read back from the disk" in err
     assert resumed.partition("1> ")[2] == stayed.partition("1> ")[2]
     assert [path.name for path in (home / "cache" / "kv").iterdir()] == ["fox.kv"]
+
+
+def test_a_level_is_calibrated_once_and_says_what_it_costs(smollm2_path: Path, home: Path) -> None:
+    words = ("ask", "--model", str(smollm2_path), "--json", "--max-tokens", "16", "--seed", "1")
+    question = "What is a volcano?"
+    out, err = sparsechat(*words, "--sparsity", "balanced", question)
+    assert "calibrating sparsity, once for this model" in err
+    found = json.loads(out)["sparsity"]
+    assert found["level"] == "balanced" and 0 < found["kl"] < 0.02
+    assert found["same_likeliest"] > 0.98
+    assert found["bytes_per_token"] < 0.9 * found["dense_bytes_per_token"]
+    again, err = sparsechat(*words, "--sparsity", "balanced", question)
+    assert "calibrat" not in err and json.loads(again)["sparsity"] == found
+    shown, _ = sparsechat(
+        "--model", str(smollm2_path), "--sparsity", "fast", "--max-tokens", "16",
+        stdin=f"{question}\n/sparsity\n",
+    )  # fmt: skip
+    assert re.search(r"\nlast answer: .* KL 0\.\d+ ± 0\.\d+ · same likeliest token", shown)
+    report = json.loads(sparsechat("sparsity", "report", str(smollm2_path), "--json")[0])
+    assert report["levels"][0] == found

@@ -7,6 +7,8 @@ import pytest
 from bot import settings
 from bot.settings import Settings, parse, rules, setting_name, show
 
+LEVELS = "off, exact, balanced, fast, or a number from 0 to 0.9"
+
 
 def test_the_built_in_values_are_openchatkits_but_for_the_length() -> None:
     built_in = Settings()
@@ -38,6 +40,9 @@ def test_every_built_in_value_obeys_its_own_rule() -> None:
         ("stop", ["x", r"\n"], ("x", r"\n")),  # a file has escapes of its own
         ("system", "", ""),
         ("template", "chatml", "chatml"),
+        ("sparsity", "Fast", "fast"),
+        ("sparsity", "0.5", 0.5),
+        ("sparsity", 0, 0.0),
     ],
 )
 def test_values_are_read(name: str, value: object, parsed: object) -> None:
@@ -62,6 +67,11 @@ def test_values_are_read(name: str, value: object, parsed: object) -> None:
         ("beams", "65", "beams takes a whole number from 1 up to 64, got '65'"),
         ("sample", "maybe", "sample takes on or off, got 'maybe'"),
         ("sample", 1, "sample takes on or off, got 1"),
+        ("sparsity", "fas", f"sparsity takes {LEVELS}, got 'fas'; did you mean 'fast'?"),
+        ("sparsity", "0.91", f"sparsity takes {LEVELS}, got '0.91'"),
+        ("sparsity", "nan", f"sparsity takes {LEVELS}, got 'nan'"),
+        ("sparsity", True, f"sparsity takes {LEVELS}, got True"),
+        ("sparsity", [], f"sparsity takes {LEVELS}, got []"),
         ("stop", "", "stop takes text, got ''"),
         ("stop", [1], "stop takes text, got [1]"),
         ("system", 3, "system takes text, got 3"),

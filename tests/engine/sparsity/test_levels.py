@@ -12,8 +12,8 @@ import engine
 from engine.formats import weight_format
 from engine.model import Model
 from engine.sparsity import calibration, kv
-from engine.sparsity.calibration import NotCalibratedError
-from engine.sparsity.levels import Sparsity, parse_level
+from engine.sparsity.knob import NotCalibratedError, parse_level
+from engine.sparsity.levels import Sparsity
 from engine.sparsity.texts import QUESTIONS
 from tests.engine.decoders import small_config, small_model
 

@@ -1,0 +1,90 @@
+"""The command about what a token may skip."""
+
+from __future__ import annotations
+
+from bot import render
+from bot.answering import speed
+from bot.commands import command
+from bot.settings import parse, show
+from bot.sparsity import Report, Stopped, cost_words, part_lines, run_with_progress
+from bot.state import ShellState
+from engine.sparsity.knob import LEVELS
+
+
+@command(
+    "sparsity",
+    usage="[LEVEL]",
+    example="/sparsity balanced",
+    completer=lambda state, argument: LEVELS,
+)
+def sparsity(state: ShellState, argument: str) -> None:
+    """Show what a token skips and what that costs, or choose a level.
+
+    off computes everything; exact skips only what cannot change a bit; balanced and fast skip what
+    rarely matters, fast more of it; a number from 0 to 0.9 is the share of every feed-forward that
+    is skipped. A level that needs a calibration gets one, once for each model (Ctrl-C leaves it
+    out). Without LEVEL, the last answer is computed twice, with and without: how far the
+    probabilities of its words moved, and both speeds (Ctrl-C stops that).
+    """
+    if argument:
+        level = parse("sparsity", argument)
+        state.config.set_by_hand({"sparsity": level})
+        state.tried_level = None  # a calibration that was stopped begins anew
+        state.apply_settings()
+        render.out(f"sparsity = {show(level)}{_in_use(state)}")
+        return
+    state.need_model()
+    asked = state.chat.settings.sparsity
+    render.out(f"sparsity = {show(asked)} ({state.config.origin('sparsity')}){_in_use(state)}")
+    for line in _speeds(state):
+        render.out(line)
+    _compare(state)
+
+
+def _in_use(state: ShellState) -> str:
+    """What is in use where that is not what was asked for."""
+    if state.chat.model is None or state.tried_level != state.chat.settings.sparsity:
+        return ", from the next model on"
+    level = state.chat.model.sparsity.level
+    return "" if level == state.chat.settings.sparsity else f", in use: {level}"
+
+
+def _speeds(state: ShellState) -> list[str]:
+    """One line for each level that answers of this shell were made at."""
+    lines = []
+    for level in dict.fromkeys(state.levels):
+        usages = [u for u, at in zip(state.usages, state.levels, strict=True) if at == level]
+        n_tokens = sum(usage.new_tokens for usage in usages)
+        rate = speed(n_tokens, sum(usage.decode_s for usage in usages))
+        answers = render.counted(len(usages), "answer")
+        lines.append(f"at {level}: {answers}, {render.counted(n_tokens, 'token')}, {rate}")
+    return lines
+
+
+def _compare(state: ShellState) -> None:
+    """The last answer, with and without sparsity."""
+    import engine
+
+    model, turn = state.chat.model, state.last_turn
+    assert model is not None
+    if not model.sparsity.skips:
+        render.out("a token computes everything: nothing is skipped")
+        return
+    if turn is None or turn.model is not model or not turn.answer_ids:
+        render.out("no answer of this model yet; after one, /sparsity shows what skipping costs")
+        return
+
+    def work(report: Report) -> engine.LevelCost:
+        return engine.compare_with_dense(
+            model, turn.ids, turn.answer_ids, turn.params, on_progress=report
+        )
+
+    try:
+        with state.knowledge.resting():
+            cost = run_with_progress(state.loader.worker, state.interrupts, work)
+    except Stopped:
+        render.note("stopped: the answer was not compared")
+        return
+    for line in part_lines(cost):
+        render.out(line)
+    render.out(f"last answer: {cost_words(cost)}")
