@@ -22,7 +22,7 @@ import engine
 from benchmarks import machine, options, report
 from engine.cache_dir import cache_dir
 from engine.formats import Weight, weight_format
-from engine.plan import Screen
+from engine.screen import Screen
 from engine.sparse_formats import Copy, Sparse
 from engine.sparsity import copies, thresholds
 

@@ -18,10 +18,11 @@ from engine.cancel import Cancel, Cancelled
 from engine.config import DecoderConfig
 from engine.kernels.forward import forward
 from engine.kernels.layout import ROWS
-from engine.kernels.tables import FEW, SCREENED_BEST, SCREENED_ROWS, Batch
+from engine.kernels.tables import FEW, Batch
 from engine.kv_formats import DEFAULT, kv_format, listed_kernels
-from engine.plan import Rotations, Screen, make_plan, make_tables, make_windows
+from engine.plan import Rotations, make_plan, make_tables, make_windows
 from engine.scratch import Scratch
+from engine.screen import Screen
 from engine.sparse_formats import Sparse
 from engine.sparsity.kv import KVBudget
 from engine.threads import Pace, Team
@@ -140,7 +141,8 @@ class Decoder:
         """
         total = len(cache.token_ids) + len(token_ids)
         cache.reserve(total)
-        budget = self._kv_budget if len(token_ids) <= FEW else None
+        can_skip = len(token_ids) <= FEW and self.config.position != "alibi"
+        budget = self._kv_budget if can_skip else None
         rows = []
         start = 0
         while start < len(token_ids):
@@ -151,7 +153,7 @@ class Decoder:
             batch = self._batch(chunk, positions, positions, positions + 1, None, total)
             batch = batch._replace(coarse=int(start < coarse))
             if budget is not None and total >= budget.min_tokens:
-                batch = self._skipping(cache, batch, budget)
+                batch = budget.ask(batch, cache.key_ranges().data)
             n_logits = len(chunk) if all_logits else int(last)
             logits = self._run(cache, batch, n_logits, n_best, cancel)
             cache.token_ids.extend(chunk)
@@ -263,8 +265,9 @@ class Decoder:
     def _run(
         self, cache: KVCache, batch: Batch, n_logits: int, n_best: int, cancel: Cancel | None
     ) -> NDArray[np.float32]:
-        if n_best := self._screened_best(n_logits, n_best):
-            batch = self._screened(batch, n_best)
+        n_best = self._screened_best(n_logits, n_best)
+        if self._screen and n_best:
+            batch = self._screen.ask(batch, n_best)
         buffers = self._scratch.buffers(
             len(batch.token_ids),
             int(batch.visible[-1]) + batch.path.shape[1],
@@ -286,32 +289,9 @@ class Decoder:
         self._pace.record((len(batch.token_ids), *kind), time.perf_counter() - started)
         return self._scaled(logits[:, : self.config.vocab_size])
 
-    def _skipping(self, cache: KVCache, batch: Batch, budget: KVBudget) -> Batch:
-        """The batch, its tokens reading no more of the cache than the budget allows."""
-        if self.config.position == "alibi":
-            return batch
-        ranges = cache.key_ranges().data
-        return batch._replace(
-            n_listed=budget.n_blocks, listed_from=budget.min_tokens, ranges=ranges
-        )
-
-    def _screened(self, batch: Batch, n_best: int) -> Batch:
-        assert self._screen is not None
-        screen = self._screen
-        return batch._replace(
-            n_best=n_best,
-            n_first=max(n_best, screen.n_first),
-            margin=screen.margin if n_best == 1 else screen.margins,
-        )
-
     def _screened_best(self, n_logits: int, n_best: int) -> int:
         """How many best logits the kernel is asked for; 0 = all logits."""
-        if self._screen is None or self.config.head_bias or not n_logits:
-            return 0
-        n_groups = self.config.vocab_size // ROWS
-        n_first = max(n_best, self._screen.n_first)
-        fits = n_first <= min(SCREENED_BEST, n_groups) and n_logits <= SCREENED_ROWS
-        return n_best if fits else 0
+        return self._screen.n_best(self.config, n_logits, n_best) if self._screen else 0
 
     def _scaled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The head's bias and scale, which few models have."""

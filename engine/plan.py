@@ -15,6 +15,7 @@ from engine.kernels import activations, tables
 from engine.kernels.tables import Plan
 from engine.rope import rotation_table
 from engine.scratch import padded_size
+from engine.screen import Screen
 from engine.sparse_formats import Copy, sparse_format
 from engine.weights import Weights
 
@@ -60,29 +61,6 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
         clip_qkv=float(config.clip_qkv),
         embedding_scale=float(config.embedding_scale),
     )
-
-
-class Screen(NamedTuple):
-    """What says roughly what the head would: see engine/kernels/head.py.
-
-    scores   (vocab_size, n) of the first n numbers of a state
-    rest     (vocab_size, hidden_size - n) of the others, with one byte an activation; None: there
-             are no others
-    basis    (hidden_size, hidden_size): what turns states before; None = they stay as they are
-    bounds   float32 (vocab_size padded to groups,): how far a score may be off, for a state of
-             length 1
-    margin   in bounds: what a logit may be above the screen's score, where one logit is needed
-    margins  the same where several are
-    n_first  groups of logits that are computed in any case
-    """
-
-    scores: Weight
-    rest: Weight | None
-    basis: Weight | None
-    bounds: NDArray[np.float32]
-    margin: float
-    margins: float
-    n_first: int = 1
 
 
 class Tables(NamedTuple):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine import packed
 from engine.formats import Weight
 from engine.kernels.layout import blocks, groups
-from engine.plan import Screen
+from engine.screen import Screen
 from engine.sparsity import head, texts
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from engine.formats import Weight, weight_format
 from engine.kernels.layout import padded
-from engine.plan import Screen
+from engine.screen import Screen
 from engine.sparsity.level_cost import Part
 
 if TYPE_CHECKING:

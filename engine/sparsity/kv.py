@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engine.kernels.skipping import FIRST, RECENT
+from engine.kernels.tables import Batch
 
 MIN_BLOCKS = FIRST + RECENT + 1
 
@@ -23,6 +27,10 @@ class KVBudget:
     def __post_init__(self) -> None:
         if self.n_blocks < MIN_BLOCKS:
             raise ValueError(f"n_blocks must be at least {MIN_BLOCKS}, got {self.n_blocks}")
+
+    def ask(self, batch: Batch, ranges: NDArray[np.uint8]) -> Batch:
+        """The batch, its tokens reading no more of the cache; ranges: see engine/key_ranges.py."""
+        return batch._replace(n_listed=self.n_blocks, listed_from=self.min_tokens, ranges=ranges)
 
 
 # SmolLM2-135M, Q4_1, float16 cache; answers of the dense engine to questions about a text of 7,500

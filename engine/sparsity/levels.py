@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.plan import Screen
+from engine.screen import Screen
 from engine.sparse_formats import Sparse
 from engine.sparsity import calibration, copies, kv
 from engine.sparsity.calibration import Calibration

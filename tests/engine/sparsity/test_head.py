@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from engine.decoder import Branches, Decoder
 from engine.formats import Weight, weight_format
 from engine.kernels.tables import SCREENED_BEST
-from engine.plan import Screen
+from engine.screen import Screen
 from engine.sparsity import head
 from tests.engine.decoders import small_config, small_decoder
 
