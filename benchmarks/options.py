@@ -125,6 +125,7 @@ def parse_alone(
 
     parser   from `parser_of`, with flags of the benchmark's own
     """
+    parser.add_argument("--threads", nargs="+", type=_positive, metavar="N", help="1 and all")
     args = parser.parse_args()
     label, model = _model(parser, args.model)
     found = Options(
@@ -135,7 +136,7 @@ def parse_alone(
         peer=None,
         quick=args.quick,
         save=args.save,
-        threads=tuple(sorted({1, machine.cores()})),
+        threads=tuple(args.threads or sorted({1, machine.cores()})),
         rounds=min(2, rounds) if args.quick else rounds,
     )
     return found, args

@@ -25,6 +25,7 @@ import engine
 from benchmarks import report
 from benchmarks.divergence import mean_of
 from benchmarks.kept import Kept
+from benchmarks.sparse_quality import in_turns
 from benchmarks.sparse_settings import Setting, use_off
 from benchmarks.sparse_texts import KINDS, Text
 
@@ -38,7 +39,7 @@ def acceptance(
 ) -> dict[str, dict[str, list[list[int]]]]:
     """setting -> kind -> for each text, the accepted tokens of the longest draft at each place."""
     found: dict[str, dict[str, list[list[int]]]] = {}
-    for i, text in enumerate(texts):
+    for i, text in in_turns(texts):
         places = range(text.start, len(text.token_ids), _EVERY)
         dense = kept.get(f"drafts dense {text.kind} {i}", _dense, model, text, places)
         for setting in settings:
@@ -50,7 +51,7 @@ def acceptance(
 
 def _dense(model: engine.Model, text: Text, places: Sequence[int]) -> list[list[int]]:
     use_off(model)
-    return [_greedy(model, text.token_ids[:at]) for at in places]
+    return _greedy(model, text.token_ids, places)
 
 
 def _accepted(
@@ -62,22 +63,27 @@ def _accepted(
 ) -> list[int]:
     setting.use(model)
     found = []
-    for at, expected in zip(places, dense, strict=True):
-        drafted = _greedy(model, text.token_ids[:at])
+    drafts = _greedy(model, text.token_ids, places)
+    for drafted, expected in zip(drafts, dense, strict=True):
         differs = [a != b for a, b in zip(drafted, expected, strict=True)]
         found.append(differs.index(True) if True in differs else len(differs))
     return found
 
 
-def _greedy(model: engine.Model, token_ids: list[int]) -> list[int]:
-    """The next max(LENGTHS) tokens. Of a prompt only the last token meets what is sparse."""
-    decoder, found = model.decoder, list[int]()
-    cache = decoder.new_cache()
-    decoder.extend(cache, token_ids[:-1])
-    last = token_ids[-1]
-    while len(found) < max(LENGTHS):
-        last = int(decoder.extend(cache, [last], n_best=1)[0].argmax())
-        found.append(last)
+def _greedy(model: engine.Model, token_ids: list[int], places: Sequence[int]) -> list[list[int]]:
+    """The max(LENGTHS) tokens that the model, as it is set, would write at each place.
+
+    The text before a place is read as a prompt is, but for its last token.
+    """
+    decoder, cache = model.decoder, model.decoder.new_cache()
+    found = []
+    for at in places:
+        decoder.extend(cache, token_ids[len(cache.token_ids) : at - 1])
+        written = [token_ids[at - 1]]
+        while len(written) <= max(LENGTHS):
+            written.append(int(decoder.extend(cache, [written[-1]], n_best=1)[0].argmax()))
+        cache.truncate(at - 1)
+        found.append(written[1:])
     return found
 
 

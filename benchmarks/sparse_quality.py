@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def measure(
     model: engine.Model, settings: Sequence[Setting], texts: Sequence[Text], kept: Kept
 ) -> list[report.Row]:
     """Rows of all settings, calls and kinds."""
-    for i, text in enumerate(texts):
+    for i, text in in_turns(texts):
         dense: list[Dense] = []  # made once, and only if a piece needs it
         for setting, call in _all(settings):
             name = f"quality {setting.name} {call} {text.kind} {i}"
@@ -39,6 +40,16 @@ def measure(
             if pieces:
                 rows += rows_of(f"{setting.name}, {call}, {kind}", model.threads, pieces)
     return rows
+
+
+def in_turns(texts: Sequence[Text]) -> list[tuple[int, Text]]:
+    """(number, text), one of each kind after another: what is not finished is of all kinds."""
+    seen: Counter[str] = Counter()
+    found = []
+    for i, text in enumerate(texts):
+        found.append((seen[text.kind], i, text))
+        seen[text.kind] += 1
+    return [(i, text) for _, i, text in sorted(found)]
 
 
 def _all(settings: Sequence[Setting]) -> Iterator[tuple[Setting, str]]:

@@ -13,7 +13,8 @@ from engine.kernels.head import LOWEST
 from engine.plan import Screen
 from engine.sparsity import calibration, head
 
-LEVELS = ("exact", "balanced", "fast")
+METHODS = ("calibrated head", "certified head")
+NAMES = (*METHODS, "exact", "balanced", "fast")
 CALLS = {"greedy": 1, "top 40": 40}  # how many of the best logits a call asks for
 
 
@@ -33,16 +34,19 @@ def use_off(model: engine.Model) -> None:
     model.set_sparsity("off")
 
 
-def settings(model: engine.Model, levels: Sequence[str]) -> Iterator[Setting]:
-    """The methods, each alone, and then the levels; calibrates a model that is not."""
+def settings(model: engine.Model, names: Sequence[str]) -> Iterator[Setting]:
+    """Methods, each alone, and levels; calibrates a model that is not."""
     if calibration.stored(model) is None:
         calibration.calibrate(model)
     found = calibration.stored(model)
     assert found is not None
-    yield Setting("head", partial(_use_screen, screen=found.screen))
-    yield Setting("certified head", partial(_use_screen, screen=head.certified(_head(model))))
-    for level in levels:
-        yield Setting(level, partial(_use_level, level=level))
+    for name in names:
+        if name in METHODS:
+            certified = name == "certified head"
+            screen = head.certified(_head(model)) if certified else found.screen
+            yield Setting(name, partial(_use_screen, screen=screen))
+        else:
+            yield Setting(name, partial(_use_level, level=name))
 
 
 def _use_level(model: engine.Model, level: str) -> None:

@@ -54,8 +54,8 @@ _UNFINISHED = 4  # exit code
 class Measurement:
     """One run: the model is loaded once for each number of threads."""
 
-    def __init__(self, chosen: options.Options, levels: Sequence[str], kept: Kept) -> None:
-        self._chosen, self._levels, self._kept = chosen, levels, kept
+    def __init__(self, chosen: options.Options, names: Sequence[str], kept: Kept) -> None:
+        self._chosen, self._names, self._kept = chosen, names, kept
         self._has_text = chosen.label not in gguf_files.SHAPES
 
     def rows(self, parts: Sequence[str]) -> list[report.Row]:
@@ -70,7 +70,7 @@ class Measurement:
             if not asked:
                 continue
             self._model = engine.load(self._chosen.model, threads=threads)
-            self._settings = list(sparse_settings.settings(self._model, self._levels))
+            self._settings = list(sparse_settings.settings(self._model, self._names))
             self._texts = self._make_texts()
             for part in asked:
                 options.note(f"{part}, {threads} threads")
@@ -121,7 +121,7 @@ class Measurement:
 
     def _drafts(self) -> list[report.Row]:
         model, threads = self._model, self._model.threads
-        drafting = [setting for setting in self._settings if setting.name in self._levels]
+        drafting = [each for each in self._settings if each.name not in sparse_settings.METHODS]
         took = sparse_drafts.times(model, drafting, self._longest, self._chosen.rounds, self._kept)
         if not self._has_text:
             return sparse_drafts.rows_with(threads, took, _saved_rows())
@@ -154,7 +154,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = options.parser_of("sparsity", (__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART",
                         help=", ".join(PARTS))  # fmt: skip
-    parser.add_argument("--levels", nargs="+", default=sparse_settings.LEVELS, metavar="LEVEL")
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=sparse_settings.NAMES,
+        metavar="NAME",
+        help=f"{', '.join(sparse_settings.NAMES)}, or another level",
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="what was measured, to go on")
     parser.add_argument("--seconds", type=float, metavar="S", help="begin nothing new after these")
     return parser
@@ -166,7 +172,7 @@ def main() -> None:
     file = f"{chosen.name}-quick.json" if chosen.quick else f"{chosen.name}.json"
     kept = Kept(args.keep and args.keep / file, args.seconds)
     try:
-        rows = Measurement(chosen, args.levels, kept).rows(args.parts)
+        rows = Measurement(chosen, args.settings, kept).rows(args.parts)
     except OutOfTime as end:
         print(f"not finished, next: {end}; the same command goes on", file=sys.stderr)
         sys.exit(_UNFINISHED)
