@@ -33,17 +33,15 @@ def measure(
     model: engine.Model, settings: Sequence[Setting], asked: Sequence[list[int]], kept: Kept
 ) -> list[report.Row]:
     """A row for each mode and setting."""
-    rows = []
-    for mode, params in MODES.items():
-        for setting in settings:
-            found = []
-            for i, prompt in enumerate(asked):
-                dense = kept.get(f"answer {mode} {i}", _dense, model, prompt, params)
+    found: dict[str, list[tuple[int, int | None]]] = {}
+    for i, prompt in enumerate(asked):
+        for mode, params in MODES.items():
+            dense = kept.get(f"answer {mode} {i}", _dense, model, prompt, params)
+            for setting in settings:
                 name = f"answer {setting.name} {mode} {i}"
                 first = kept.get(name, _first, model, setting, prompt, params, dense)
-                found.append((len(dense), first))
-            rows.append(row_of(f"{setting.name}, {mode}", model.threads, found))
-    return rows
+                found.setdefault(f"{setting.name}, {mode}", []).append((len(dense), first))
+    return [row_of(case, model.threads, differences) for case, differences in found.items()]
 
 
 def _dense(model: engine.Model, prompt: list[int], params: engine.SamplingParams) -> list[int]:

@@ -36,6 +36,8 @@ def use_off(model: engine.Model) -> None:
 
 def settings(model: engine.Model, names: Sequence[str]) -> Iterator[Setting]:
     """Methods, each alone, and levels; calibrates a model that is not."""
+    if not names:
+        return
     if calibration.stored(model) is None:
         calibration.calibrate(model)
     found = calibration.stored(model)
