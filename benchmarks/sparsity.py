@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
                         help=", ".join(PARTS))  # fmt: skip
     parser.add_argument(
         "--settings",
-        nargs="+",
+        nargs="*",
         default=sparse_settings.NAMES,
         metavar="NAME",
         help=f"{', '.join(sparse_settings.NAMES)}, or another level",
