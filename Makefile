@@ -19,6 +19,7 @@ chat: $(STAMPS)/retrieval
 
 test: $(STAMPS)/test lint
 	@$(BIN)/sparsechat models pull --if-missing
+	@$(BIN)/sparsechat models pull --if-missing minilm
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMPS)/test lint

@@ -1,4 +1,4 @@
-"""All benchmarks one after another, then the table of targets; about 45 minutes.
+"""All benchmarks one after another, then the table of targets; about an hour and a half.
 
     python -m benchmarks.all --save [--quick] [--only NAME …]
 
@@ -40,6 +40,10 @@ RUNS = (
     Run("disturbed"),
     Run("startup"),
     Run("quality"),
+    Run("vectors"),
+    Run("retrieval"),
+    Run("answers"),
+    Run("kb_faults"),
 )
 
 

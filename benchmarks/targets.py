@@ -80,6 +80,21 @@ TARGETS = (
            at_most=True),
     Target("decode, 6.7B", _7B, "decode", 1.5, _Q4, 2),
     Target("memory, 6.7B, GiB", _7B, "peak memory", 5.5, key="ours", at_most=True),
+    Target("recall@5, hybrid - better leg", "retrieval", "passage recall@5", 0.03, "test, hybrid",
+           key="difference"),
+    Target("right answers, with : without", "answers", "right", 2.0),
+    Target("a question, 100,000 chunks, ms", "vectors", "query p50", 30.0, "chunks, hybrid",
+           key="ours", at_most=True),
+    Target("a search of 1M vectors, ms", "vectors", "search p50", 10.0, key="ours", at_most=True),
+    Target("recall@10, 1M vectors", "vectors", "recall@10 of exact", 0.95, key="ours"),
+    Target("memory, 1M vectors, MB", "vectors", "resident memory", 700, key="ours", at_most=True),
+    Target("encoding", "vectors", "encoding", 1.0),
+    Target("one edit in 10,000 files, s", "kb_faults", "sync", 2.0, key="ours", at_most=True),
+    Target("chunks embedded for it", "kb_faults", "chunks to embed anew", 3, key="ours",
+           at_most=True),
+    Target("commits lost by kills", "kb_faults", "lost commits", 0, key="ours", at_most=True),
+    Target("damage not noticed", "kb_faults", "silent or crash", 0, key="ours", at_most=True),
+    Target("errors of readers", "kb_faults", "errors and stale reads", 0, key="ours", at_most=True),
 )  # fmt: skip
 
 

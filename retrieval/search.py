@@ -92,20 +92,22 @@ def look_up(
     with clock("filter"):
         allowed = None if filter is None else store.allowed(filter)
     found = legs.candidates(query, max(DEPTH, 2 * k), allowed, clock)
-    usual = fusion.WORDS_THRESHOLD if legs.weights is fusion.WORDS else fusion.THRESHOLD
-    least = usual if threshold is None else threshold
+    if threshold is None:
+        threshold = fusion.threshold(legs.weights, store.state().n_chunks)
     with clock("fusion"):
         hits = _hits(found, query, legs.weights)
     if reranker is not None and hits:
         with clock("rerank"):
             hits = reranker.rerank(query, hits)
     with clock("passages"):
-        good = [hit for hit in hits if hit.score >= least]
+        good = [hit for hit in hits if hit.score >= threshold]
         passages = passages_of(store, good, k, w, w_th)
         shown = {chunk_id for passage in passages for chunk_id in passage.chunk_ids}
         others = [hit for hit in hits if hit.chunk.chunk_id not in shown][: k + CANDIDATES_SHOWN]
         behind = cited(store, [(hit, [hit.chunk]) for hit in others])
-    return Search(tuple(passages), query, legs.used, legs.why, least, tuple(behind), clock.seconds)
+    return Search(
+        tuple(passages), query, legs.used, legs.why, threshold, tuple(behind), clock.seconds
+    )
 
 
 class Legs:

@@ -220,3 +220,16 @@ def test_threads_encode_at_once_and_torchs_threads_stay(minilm: Path) -> None:
     for rows in found:
         np.testing.assert_allclose(rows, wanted, atol=1e-5)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_vector_has_the_same_bits_in_any_company(minilm: Path) -> None:
+    encoder = load_encoder(minilm)
+    texts = [f"Text {i} about {'many ' * (i % 50)} things." for i in range(120)]
+    together = encoder.encode(texts)
+    for some in (texts[::3], texts[7:20], texts[-1:]):
+        alone = encoder.encode(some)
+        wanted = together[[texts.index(text) for text in some]]
+        # what is stored and indexed
+        np.testing.assert_array_equal(alone.astype(np.float16), wanted.astype(np.float16))

@@ -119,3 +119,10 @@ def test_the_order_is_that_of_the_sum(rng: np.random.Generator) -> None:
     known = fusion.features("the river at Lake Zurich", found)
     sums = fusion.total(known, HYBRID)
     np.testing.assert_array_equal(np.argsort(sums), np.argsort(fusion.judged(known, HYBRID)))
+
+
+def test_the_threshold_grows_with_what_can_be_alike_by_chance() -> None:
+    sizes = [1, 10, 100, 1000, 10_000, 10_000_000]
+    least = [fusion.threshold(fusion.HYBRID, n) for n in sizes]
+    assert least == pytest.approx([0.02, 0.02, 0.03, 0.04, 0.05, 0.05])
+    assert fusion.threshold(fusion.WORDS, 10_000) == fusion.WORDS_THRESHOLD
