@@ -35,7 +35,7 @@ RUNS = (
     Run("decode", ("--model", "shape-6.7b", "--threads", "2", "--rounds", "2")),
     Run("lookup"),
     Run("sparsity"),
-    Run("sparsity", ("--model", "shape-1.1b", "--settings", "exact", "balanced", "fast", "0.9")),
+    Run("sparsity", ("--model", "shape-1.1b", "--parts", "speed", "drafts")),
     Run("resume"),
     Run("disturbed"),
     Run("startup"),

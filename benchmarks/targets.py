@@ -73,8 +73,6 @@ TARGETS = (
            at_most=True),
     Target("fast", _SPARSE, "decode", 1.5, "fast, top 40", 2),
     Target("fast, loss", _SPARSE, _LOSS, 0.05, "fast, top 40, chat", key="ours", at_most=True),
-    Target("feed-forward 90 % sparse, 1.1B", f"{_SPARSE}-shape-1.1b", "decode", 1.8,
-           "0.9, greedy", 2),
     Target("calibration, s", _SPARSE, "time", 60, "calibration", key="ours", at_most=True),
     Target("calibration, memory", _SPARSE, "peak memory", 1.5, "calibration", key="ours",
            at_most=True),
