@@ -84,10 +84,11 @@ def draw(found: Sequence[Point], target: Path) -> None:
         axes.axhline(percent, color="0.7", linewidth=0.8, linestyle="--")
         axes.annotate(level, (1, percent), (-4, 2), xycoords=("axes fraction", "data"),
                       textcoords="offset points", color="0.5", fontsize=8, ha="right")  # fmt: skip
-    for point in found:
-        axes.errorbar(point.speed, point.loss, 1.96 * point.error, fmt="o", capsize=2)
-        axes.annotate(point.name, (point.speed, point.loss), (5, 4), textcoords="offset points",
-                      fontsize=9)  # fmt: skip
+    for point, marker in zip(found, "osD^vP*X<>" * len(found), strict=False):
+        label = f"{point.name}: {point.speed:.2f}x, {point.loss:.2g} %"
+        axes.errorbar(point.speed, point.loss, 1.96 * point.error, fmt=marker, capsize=2,
+                      label=label, alpha=0.7, clip_on=False)  # fmt: skip
+    axes.legend(loc="center left", fontsize=8)
     axes.set_xlabel("decoding speed against the dense engine")
     axes.set_ylabel(f"exp(KL) - 1 on {_KIND}, percent")
     axes.set_yscale("symlog", linthresh=_LEAST)
