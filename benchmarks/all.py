@@ -1,4 +1,4 @@
-"""All benchmarks one after another, then the table of targets; about an hour.
+"""All benchmarks one after another, then the table of targets; about an hour and a half.
 
     python -m benchmarks.all --save [--quick] [--only NAME …]
 
@@ -34,6 +34,8 @@ RUNS = (
     Run("decode", ("--model", "shape-1.1b", "--rounds", "3")),
     Run("decode", ("--model", "shape-6.7b", "--threads", "2", "--rounds", "2")),
     Run("lookup"),
+    Run("sparsity"),
+    Run("sparsity", ("--model", "shape-1.1b", "--parts", "speed", "drafts")),
     Run("resume"),
     Run("disturbed"),
     Run("startup"),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import memory
 from benchmarks.side import Side
 
 
@@ -68,6 +69,21 @@ class Engine(Side):
             raise ValueError("the model has no tokenizer, and quality is measured on text")
         return {"token_ids": self._model.tokenizer.encode(text)}
 
+    def calibrate(self) -> dict[str, Any]:
+        """Measure what sparsity needs: seconds; the peak of memory before and after, in bytes."""
+        from engine.sparsity import calibration
+
+        before = memory()
+        started = time.perf_counter()
+        calibration.calibrate(self._model)
+        seconds = time.perf_counter() - started
+        return {
+            "seconds": seconds,
+            "before": before and before["peak"],
+            "peak": (after := memory()) and after["peak"],
+            "model": self._model.n_bytes,
+        }
+
     def int8_peak(self, threads: int) -> dict[str, Any]:
         """Multiplications of bytes that this processor does, in billions a second."""
         from benchmarks.peak import int8_peak
@@ -105,4 +121,4 @@ class Engine(Side):
 
 
 if __name__ == "__main__":
-    Engine().serve("encode", "int8_peak")
+    Engine().serve("encode", "calibrate", "int8_peak")

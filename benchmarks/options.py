@@ -83,7 +83,7 @@ def parse(name: str, doc: str, rounds: int, formats: Sequence[str] = ()) -> Opti
 
     formats   those that are measured unless told; () = all. Ends the process on a usage error.
     """
-    parser = _parser(name, doc)
+    parser = parser_of(name, doc)
     _add_formats(parser)
     parser.add_argument("--tokens", type=_positive, metavar="N", help="of a prompt or an answer")
     parser.add_argument("--threads", nargs="+", type=_positive, metavar="N", help="1 and 2")
@@ -118,9 +118,33 @@ def parse(name: str, doc: str, rounds: int, formats: Sequence[str] = ()) -> Opti
     )
 
 
+def parse_alone(
+    parser: argparse.ArgumentParser, name: str, rounds: int
+) -> tuple[Options, argparse.Namespace]:
+    """The command line of a benchmark of ours alone, on 1 and on all cores.
+
+    parser   from `parser_of`, with flags of the benchmark's own
+    """
+    parser.add_argument("--threads", nargs="+", type=_positive, metavar="N", help="1 and all")
+    args = parser.parse_args()
+    label, model = _model(parser, args.model)
+    found = Options(
+        name=_result(name, label),
+        label=label,
+        model=model,
+        formats=("stored",),
+        peer=None,
+        quick=args.quick,
+        save=args.save,
+        threads=tuple(args.threads or sorted({1, machine.cores()})),
+        rounds=min(2, rounds) if args.quick else rounds,
+    )
+    return found, args
+
+
 def parse_plain(name: str, doc: str, *, rounds: int = 1, formats: bool = True) -> Options:
     """The command line of a benchmark that has one way to run: all cores, llama.cpp beside us."""
-    parser = _parser(name, doc)
+    parser = parser_of(name, doc)
     if formats:
         _add_formats(parser)
     else:
@@ -141,7 +165,8 @@ def parse_plain(name: str, doc: str, *, rounds: int = 1, formats: bool = True) -
     )
 
 
-def _parser(name: str, doc: str) -> argparse.ArgumentParser:
+def parser_of(name: str, doc: str) -> argparse.ArgumentParser:
+    """The flags that every benchmark has."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc)
     parser.add_argument("--quick", action="store_true", help="under a minute, not for quoting")
     parser.add_argument("--save", action="store_true", help="keep the result under results/")

@@ -36,6 +36,7 @@ _Q4 = "Q4_0 file"
 _1B = "decode-shape-1.1b"
 _7B = "decode-shape-6.7b"
 _KEPT = "rate kept of position 0"
+_SPARSE, _LOSS = "sparsity", "exp(KL) - 1"
 TARGETS = (
     Target("decode, 135M, against Q4_0", "decode", "decode", 4.0, _Q4, 2),
     Target("decode, 135M, against Q4_0", "decode", "decode", 3.0, _Q4, 1),
@@ -56,6 +57,25 @@ TARGETS = (
     Target("idle CPU", "startup", "CPU at the prompt", 0.0, key="ours", at_most=True),
     Target("to the prompt, s", "startup", "prompt", 0.5, key="ours", at_most=True),
     Target("to the first token, s", "startup", "first token", 1.5, key="ours", at_most=True),
+    Target("head alone, greedy", _SPARSE, "decode", 1.25, "calibrated head, greedy", 2),
+    Target("the same, top-1", _SPARSE, "top-1", 0.995, "calibrated head, greedy, chat", key="ours"),
+    Target("certified head, top-1", _SPARSE, "top-1", 1.0, "certified head, greedy, chat",
+           key="ours"),
+    Target("head alone, top 40", _SPARSE, "KL of the top 40", 0.005,
+           "calibrated head, top 40, chat", key="ours", at_most=True),
+    Target("the same, recall", _SPARSE, "recall of the top 40", 0.98,
+           "calibrated head, top 40, chat", key="ours"),
+    Target("exact", _SPARSE, "decode", 1.3, "exact, greedy", 2),
+    Target("exact, identical answers", _SPARSE, "identical answers", 1.0, "exact, greedy",
+           key="ours"),
+    Target("balanced", _SPARSE, "decode", 1.35, "balanced, top 40", 2),
+    Target("balanced, loss", _SPARSE, _LOSS, 0.02, "balanced, top 40, chat", key="ours",
+           at_most=True),
+    Target("fast", _SPARSE, "decode", 1.5, "fast, top 40", 2),
+    Target("fast, loss", _SPARSE, _LOSS, 0.05, "fast, top 40, chat", key="ours", at_most=True),
+    Target("calibration, s", _SPARSE, "time", 60, "calibration", key="ours", at_most=True),
+    Target("calibration, memory", _SPARSE, "peak memory", 1.5, "calibration", key="ours",
+           at_most=True),
     Target("decode, 6.7B", _7B, "decode", 1.5, _Q4, 2),
     Target("memory, 6.7B, GiB", _7B, "peak memory", 5.5, key="ours", at_most=True),
     Target("recall@5, hybrid - better leg", "retrieval", "passage recall@5", 0.03, "test, hybrid",

@@ -92,3 +92,15 @@ def test_values_that_cannot_be_are_usage_errors(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         parse(monkeypatch, *words)
+
+
+def test_a_benchmark_of_ours_alone_takes_one_and_all_cores_and_flags_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    parser = options.parser_of("some", "What?")
+    parser.add_argument("--parts", nargs="+")
+    words = ["--model", model, "--parts", "a", "b"]
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    chosen, args = options.parse_alone(parser, "some", rounds=5)
+    assert (chosen.name, chosen.threads, chosen.rounds) == ("some-some.Q4_0", (1, 4), 5)
+    assert (chosen.peer, args.parts) == (None, ["a", "b"])

@@ -86,3 +86,13 @@ def test_printed_table_ends_with_the_same_as_json(
     assert any(line.startswith("decode: commit ") and "QUICK" in line for line in lines)
     first = json.loads(lines[-1])["rows"][0]
     assert (first["measured"], first["limit"], first["is_met"]) == (4.01, 3.5, True)
+
+
+def test_a_single_method_is_not_taken_for_another_whose_name_ends_alike() -> None:
+    rows = []
+    for name, ratio in (("certified head", 0.9), ("calibrated head", 1.3)):
+        rows.append(Row(f"{name}, greedy", 2, "decode", "tok/s", "off"))
+        rows[-1].add(100 * ratio, 100)
+    found = targets.verdicts({"sparsity": document("sparsity", {}, rows)})
+    heads = [v for v in found if v.target.what == "head alone, greedy"]
+    assert [(v.measured, v.is_met) for v in heads] == [(1.3, True)]
