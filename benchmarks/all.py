@@ -1,4 +1,4 @@
-"""All benchmarks one after another, then the table of targets; about an hour and a half.
+"""All benchmarks one after another, then the table of targets; about an hour and a half and a half.
 
     python -m benchmarks.all --save [--quick] [--only NAME …]
 
@@ -36,6 +36,14 @@ RUNS = (
     Run("lookup"),
     Run("sparsity"),
     Run("sparsity", ("--model", "shape-1.1b", "--parts", "speed", "drafts")),
+    Run(
+        "feed_forward",
+        (
+            "--model",
+            "shape-1.1b",
+        ),
+    ),
+    Run("kv_skipping"),
     Run("resume"),
     Run("disturbed"),
     Run("startup"),

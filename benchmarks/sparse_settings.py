@@ -10,7 +10,7 @@ import numpy as np
 
 import engine
 from engine.kernels.head import LOWEST
-from engine.plan import Screen
+from engine.screen import Screen
 from engine.sparsity import calibration, head
 
 METHODS = ("calibrated head", "certified head")
