@@ -20,8 +20,8 @@ from engine.sparsity.knob import LEVELS
 def sparsity(state: ShellState, argument: str) -> None:
     """Show what a token skips and what that costs, or choose a level.
 
-    off computes everything; exact skips only what cannot change a bit; balanced and fast skip what
-    rarely matters, fast more of it; a number from 0 to 0.9 is the share of every feed-forward that
+    off computes everything; exact proves what it skipped afterwards, so that the text is the same;
+    balanced and fast skip what rarely matters, fast more of it; a number from 0 to 0.9 is the share of every feed-forward that
     is skipped. A level that needs a calibration gets one, once for each model (Ctrl-C leaves it
     out). Without LEVEL, the last answer is computed twice, with and without: how far the
     probabilities of its words moved, and both speeds (Ctrl-C stops that).
@@ -69,6 +69,9 @@ def _compare(state: ShellState) -> None:
     assert model is not None
     if not model.sparsity.skips:
         render.out("a token computes everything: nothing is skipped")
+        return
+    if model.sparsity.proves:
+        render.out("every token is proved by the whole head: the text is that of off")
         return
     if turn is None or turn.model is not model or not turn.answer_ids:
         render.out("no answer of this model yet; after one, /sparsity shows what skipping costs")

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from engine.cache import KVCache
 from engine.cancel import Cancel, Cancelled
 from engine.config import DecoderConfig
-from engine.kernels.forward import forward
+from engine.kernels.activations import BLOCK_BYTES
+from engine.kernels.forward import dense_head, forward
 from engine.kernels.layout import ROWS
 from engine.kernels.tables import FEW, Batch
 from engine.kv_formats import DEFAULT, kv_format, listed_kernels
 from engine.plan import Rotations, make_plan, make_tables, make_windows
-from engine.scratch import Scratch
+from engine.scratch import Scratch, padded_size
 from engine.screen import Screen
 from engine.sparse_formats import Sparse
 from engine.sparsity.kv import KVBudget
@@ -63,6 +64,7 @@ class Decoder:
         self._windows = make_windows(self.config)
         self._rotations = Rotations(self.config)
         self._logits = self._logits_rows(1)
+        self._proofs = self._logits_rows(0)
         self._never = Cancel()
         self._no_record = np.zeros((0, 0), np.float32)
         self._follow_team()
@@ -169,6 +171,23 @@ class Decoder:
         chunk: (n, hidden_size) float32, a copy."""
         normed = self._scratch.latest.normed
         return normed[len(normed) - n :, : self.config.hidden_size].copy()
+
+    def head(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """All logits of states (n, hidden_size), (n, vocab_size) float32: the bits that extend
+        gives without a screen. The array is overwritten by the next call."""
+        x = np.zeros((len(states), padded_size(self.config.hidden_size)), np.float32)
+        x[:, : states.shape[1]] = states
+        blocks = np.empty((len(x), x.shape[1] // 32 * BLOCK_BYTES), np.uint8)
+        if len(self._proofs) < len(x):
+            self._proofs = self._logits_rows(len(x))  # kept: fresh pages cost more than the product
+        logits, tables = self._proofs[: len(x)], self._tables
+        arguments = self._plan, tables.matrices, x, blocks, logits
+        self.team.run(dense_head, self._pace.n_threads, arguments, self._never.cell)
+        return self._scaled(logits[:, : self.config.vocab_size])
+
+    def can_screen(self, n_best: int) -> bool:
+        """Whether a call of one token that needs n_best logits is screened."""
+        return self._screened_best(1, n_best) > 0
 
     def screened(self, n_best: int) -> NDArray[np.float32] | None:
         """What the screen said of the head's groups in the latest call, for the first of its

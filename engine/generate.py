@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from engine.beam import Search, beam_search
 from engine.cancel import Cancel, Cancelled
-from engine.lookahead import Lookahead
-from engine.sampling import SamplingParams, n_best_needed, next_token, random_generator
+from engine.choices import Answer, choices
+from engine.sampling import SamplingParams, n_best_needed
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -179,7 +179,7 @@ class _Run:
                 self.cancel,
                 on_progress,
                 exact=self.params.exact_prompt,
-                n_best=n_best_needed(self.params) if self.params.beams == 1 else 0,
+                n_best=self._n_best(),
             )
         except Cancelled:
             yield self._end(-1, "", 0.0, "cancelled")
@@ -211,28 +211,25 @@ class _Run:
         self.model.cache.truncate(len(self.token_ids) + n_run)
         return Step(token_id, text, logprob, reason)
 
+    def _n_best(self) -> int:
+        """How many logits after the prompt are needed; 0 = all."""
+        if self.params.beams > 1 or self.model.sparsity.proves:
+            return 0
+        return n_best_needed(self.params)
+
     def _reason_at_end(self) -> str:
         room = room_for(self.model, self.token_ids, self.params)
         return "length" if room == self.params.max_tokens else "context"
 
     def _tokens(self, logits: NDArray[np.float32]) -> Iterator[tuple[int, float, str | None]]:
         """(token_id, logprob, finish_reason) one after another, drawn or greedy."""
-        assert self.params.seed is not None
-        random = random_generator(self.params.seed)
         room = room_for(self.model, self.token_ids, self.params)
-        history = list(self.token_ids)
-        lookahead = Lookahead(self.model, self.token_ids, self.params, self.usage, self.cancel)
-        scores = logits[0]
-        for n in range(1, room + 1):
-            token_id, logprob = next_token(scores, history, self.params, random)
+        answer = Answer(self.model, self.token_ids, self.params, self.usage, self.cancel, room)
+        for n, (token_id, logprob) in enumerate(choices(answer, logits), start=1):
             if token_id in self.model.stop_ids:
                 yield -1, 0.0, "stop"
                 return
             yield token_id, logprob, self._reason_at_end() if n == room else None
-            history.append(token_id)
-            if self.cancel.is_set():
-                raise Cancelled
-            scores = lookahead.logits_after(token_id, room - n - 1)
 
     def _beams(self, logits: NDArray[np.float32]) -> Iterator[tuple[int, float, str | None]]:
         """The tokens of the best beam, all at the end; its score is spread over them evenly."""

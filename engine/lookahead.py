@@ -32,9 +32,12 @@ class Lookahead:
         params: SamplingParams,
         usage: Usage,
         cancel: Cancel,
+        proves: bool = False,
     ) -> None:
+        """proves: calls of several tokens give all logits, whatever the level of sparsity."""
         self._model, self._usage, self._cancel = model, usage, cancel
         self._prompt_ids, self._n_best = prompt_ids, n_best_needed(params)
+        self._n_best_of_drafts = 0 if proves else self._n_best
         # the angles of a dynamic rope change with the length of the text at each call
         self._drafts = params.lookup and model.config.rope.scaling.kind != "dynamic"
         self._drafter: Drafter | None = None
@@ -57,6 +60,11 @@ class Lookahead:
             self._call(token_id, max_draft)
         return self._rows[self._n_chosen]  # type: ignore[no-any-return]
 
+    @property
+    def is_drafted(self) -> bool:
+        """Whether the latest logits came from a call of several tokens."""
+        return bool(self._draft)
+
     def _follow(self, token_id: int) -> None:
         if self._drafter is not None:
             self._drafter.append(token_id)
@@ -76,7 +84,7 @@ class Lookahead:
             cache,
             [token_id, *draft],
             all_logits=bool(draft),
-            n_best=self._n_best,
+            n_best=self._n_best_of_drafts if draft else self._n_best,
             cancel=self._cancel,
         )
         times.record(1 + len(draft), time.perf_counter() - started)

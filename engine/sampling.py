@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,8 +112,14 @@ def random_generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
+class Uniform(Protocol):
+    """Gives numbers in [0, 1)."""
+
+    def random(self) -> float: ...
+
+
 def next_token(
-    logits: Floats, history: TokenIds, params: SamplingParams, random: np.random.Generator
+    logits: Floats, history: TokenIds, params: SamplingParams, random: Uniform
 ) -> tuple[int, float]:
     """The next token and its log-probability.
 
@@ -134,12 +140,16 @@ def next_token(
             "damaged or the computation overflowed"
         )
     scores = _discourage_repeats(logits, log_total, history, params)
-    if not params.temperature:
-        token_id = greedy(scores)
-    else:
-        token_ids, probs = candidates(scores, params)
-        token_id = int(token_ids[sample(probs, random.random())])
+    token_id = chosen(scores, params, random)
     return token_id, float(logits[token_id]) - log_total
+
+
+def chosen(scores: Floats, params: SamplingParams, random: Uniform) -> int:
+    """The next token by scores (vocab_size,) to which the rules against repeats were applied."""
+    if not params.temperature:
+        return greedy(scores)
+    token_ids, probs = candidates(scores, params)
+    return int(token_ids[sample(probs, random.random())])
 
 
 def _discourage_repeats(

@@ -145,6 +145,7 @@ class FakeConfig:
 class FakeSparsity(NamedTuple):
     level: Level = "off"
     skips: bool = False
+    proves: bool = False
 
 
 @dataclass

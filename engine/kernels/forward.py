@@ -72,6 +72,27 @@ def forward(cells, n_threads, plan, matrices, vectors, buffers, batch, cache, lo
     return calls.run(cells, n_threads, calls.bind(_layers, arguments))
 
 
+@entry
+def dense_head(cells, n_threads, plan, matrices, x, blocks, logits, cancel):
+    """logits of rows x that the last norm has left, with the bits of `forward`.
+
+    x        float32 (n, padded hidden)
+    blocks   uint8 (n, padded hidden in int8 blocks), overwritten
+    logits   float32 (n, padded vocabulary), overwritten
+    """
+    return calls.run(cells, n_threads, calls.bind(_head, (plan, matrices, x, blocks, logits)))
+
+
+@kernel
+def _head(thread, n_threads, cells, plan, matrices, x, blocks, logits):
+    """The share of one thread in `dense_head`."""
+    n = x.shape[0]
+    _requantize(plan, x, blocks, n * thread // n_threads, n * (thread + 1) // n_threads)
+    sync.barrier(cells, n_threads)
+    project(matrices[HEAD], 0, x, blocks, logits, thread, n_threads)
+    return 0
+
+
 @kernel
 def _layers(
     thread, n_threads, cells, plan, matrices, vectors, buffers, batch, cache, logits, cancel

@@ -53,12 +53,12 @@ def test_the_nearest_name_is_suggested() -> None:
 
 
 def test_a_level_that_needs_a_calibration_names_the_command(model: Model) -> None:
-    for level in ("balanced", "fast"):
+    for level in ("exact", "balanced", "fast", 0.5):
         with pytest.raises(NotCalibratedError, match="`sparsechat sparsity calibrate`"):
             model.set_sparsity(level)
     assert model.sparsity == Sparsity()
-    model.set_sparsity("exact")
-    assert model.sparsity == Sparsity("exact")
+    model.set_sparsity(0)
+    assert model.sparsity == Sparsity(0.0)
 
 
 def test_a_calibration_is_kept_and_read_again(model: Model) -> None:
