@@ -21,10 +21,10 @@ def sparsity(state: ShellState, argument: str) -> None:
     """Show what a token skips and what that costs, or choose a level.
 
     off computes everything; exact proves what it skipped afterwards, so that the text is the same;
-    balanced and fast skip what rarely matters, fast more of it; a number from 0 to 0.9 is the share of every feed-forward that
-    is skipped. A level that needs a calibration gets one, once for each model (Ctrl-C leaves it
-    out). Without LEVEL, the last answer is computed twice, with and without: how far the
-    probabilities of its words moved, and both speeds (Ctrl-C stops that).
+    balanced and fast skip what rarely matters, fast more of it; a number from 0 to 0.9 is the share
+    of every feed-forward that is skipped. A level that needs a calibration gets one, once for each
+    model (Ctrl-C leaves it out). Without LEVEL, the last answer is computed twice, with and
+    without: how far the probabilities of its words moved, and both speeds (Ctrl-C stops that).
     """
     if argument:
         level = parse("sparsity", argument)

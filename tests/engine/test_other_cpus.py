@@ -35,7 +35,7 @@ from engine.kernels import cpu
 from tests.engine.kernels.test_partial import inputs_of, rows_of, sparse_row, values_of, weight_of
 from tests.engine.test_formats import product
 rng = np.random.default_rng(0)
-for name in ("q4", "q4_0", "q8"):
+for name in ("q2", "q4", "q4_0", "q8"):
     packed = weight_format(name).quantize(rng.standard_normal((32, 64), np.float32))
     x = rng.standard_normal((5, 64), np.float32)
     expected = x @ weight_format(name).dequantize(packed).T
