@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
 
 _VERSION = 1  # changes with the meaning of any entry
-_CHUNK = 64
+_CHUNK = 32
 _NUMBERS = ("margin", "margins", "n_first")  # of a screen
 
 
