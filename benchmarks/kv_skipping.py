@@ -158,10 +158,10 @@ def speed(
     rows = []
     ids = cache.token_ids[100 : 100 + (16 if chosen.quick else 48)]
     last = len(cache.token_ids)
-    for position in (p for p in reversed(POSITIONS) if p <= last + ROOM):
-        position = min(position, last)
+    for nominal in (p for p in reversed(POSITIONS) if p <= last + ROOM):
+        position = min(nominal, last)
         for n_blocks in (n for n in BUDGETS if 32 * n <= position):
-            case = f"{chosen.label}, position {position:,}, {n_blocks} blocks"
+            case = f"{chosen.label}, position {nominal:,}, {n_blocks} blocks"
             options.note(case)
             row = report.Row(case, threads, "decode", "tok/s", "dense")
             budget = KVBudget(n_blocks)

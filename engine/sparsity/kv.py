@@ -35,10 +35,10 @@ class KVBudget:
 
 # SmolLM2-135M, Q4_1, float16 cache; answers of the dense engine to questions about a text of 7,500
 # tokens (497 positions behind leads of Wikipedia articles, 522 behind technical prose): KL against
-# dense and its standard error, share with the same likeliest token; decoding on 2 threads of a busy
-# machine, dense 41 tokens/s at position 8,000:
-#   blocks  leads                   technical prose         speed at 8,000, 4,000, 2,000
-#       96  .0029 (.0002), 98.8 %   .0044 (.0009), 99.0 %   1.91, 1.16, 0.92 times
-#       64  .0058 (.0005), 98.4 %   .0077 (.0012), 98.3 %   2.11, 1.31, 1.07 times
+# dense and its standard error, share with the same likeliest token; decoding on 2 threads
+# (benchmarks/kv_skipping.py), dense 67 tokens/s at position 7,900 and 120 at 4,000:
+#   blocks  leads                   technical prose         speed at 7,900 and 4,000
+#       96  .0029 (.0002), 98.8 %   .0044 (.0009), 99.0 %   1.62, 1.08 times
+#       64  .0058 (.0005), 98.4 %   .0077 (.0012), 98.3 %   2.05, 1.33 times
 BALANCED = KVBudget(96, min_tokens=3072)
 FAST = KVBudget(64, min_tokens=2048)

@@ -67,7 +67,7 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
         )
     if level == "exact":
         # narrow: what it misses costs a proof that fails, and no more
-        return Sparsity(level, found.screen._replace(margin=3.0, margins=0.5))
+        return Sparsity(level, found.screen._replace(margin=4.0, margins=0.5))
     if level == "balanced":
         return Sparsity(level, found.screen, kv.BALANCED)
     screen = found.screen._replace(margin=3.0, margins=1.0)
