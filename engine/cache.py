@@ -31,6 +31,8 @@ class KVCache:
     data   uint8 (n_layers, n_kv_heads, segments, bytes of a segment); engine/kernels/attention.py
            describes a segment
     Slots beyond len(token_ids) are scratch: beams branch there.
+
+    n_dense  the first so many tokens were computed with nothing skipped
     """
 
     def __init__(self, config: DecoderConfig, format_name: str = DEFAULT) -> None:
@@ -40,6 +42,7 @@ class KVCache:
         self._layout = segment_layout(self._width, kv.NUMBER.itemsize, kv.SCALED)
         self._heads = (config.n_layers, config.n_kv_heads)
         self._used = 0  # segments whose memory is there
+        self._skipped_from: int | None = None
         self.format_name = format_name
         self.token_ids: list[int] = []
         self.data = self._empty(0)
@@ -62,6 +65,14 @@ class KVCache:
     def bytes_per_token(self) -> int:
         """What a token adds."""
         return int(self._layout.size * self._heads[0] * self._heads[1] // SEGMENT)
+
+    @property
+    def n_dense(self) -> int:
+        return len(self.token_ids) if self._skipped_from is None else self._skipped_from
+
+    def skipped_from(self, n_tokens: int) -> None:
+        """Tokens after the first n_tokens skip something, or look back at such that did."""
+        self._skipped_from = min(n_tokens, self.n_dense)
 
     def reserve(self, n_slots: int) -> None:
         """Make room for n_slots; existing slots are kept."""
@@ -92,6 +103,8 @@ class KVCache:
     def truncate(self, n_tokens: int) -> None:
         """Forget all but the first n_tokens."""
         del self.token_ids[n_tokens:]
+        if self._skipped_from is not None and n_tokens <= self._skipped_from:
+            self._skipped_from = None
         if self._ranges is not None:
             self._ranges.forget(n_tokens)
 

@@ -156,6 +156,7 @@ class Decoder:
             batch = batch._replace(coarse=int(start < coarse))
             if budget is not None and total >= budget.min_tokens:
                 batch = budget.ask(batch, cache.key_ranges().data)
+            self._note_skips(cache, batch)
             n_logits = len(chunk) if all_logits else int(last)
             logits = self._run(cache, batch, n_logits, n_best, cancel)
             cache.token_ids.extend(chunk)
@@ -218,7 +219,13 @@ class Decoder:
         visible = np.full(n, shared)
         total = shared + path.shape[1]
         batch = self._batch(token_ids, positions, np.asarray(branches.slots), visible, path, total)
+        self._note_skips(cache, batch)
         return self._run(cache, batch, n, n_best, cancel)
+
+    def _note_skips(self, cache: KVCache, batch: Batch) -> None:
+        """Let the cache know where keys and values begin that are not those of the dense model."""
+        if batch.n_listed or (len(batch.token_ids) == 1 and batch.paths.any()):
+            cache.skipped_from(len(cache.token_ids))
 
     def probe(
         self, token_ids: Sequence[int], thresholds: NDArray[np.float32], start: int, record: bool

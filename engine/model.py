@@ -102,8 +102,7 @@ class Model:
 
         ValueError; engine.NotCalibratedError where engine.calibrate has to be called first.
         """
-        self.sparsity = sparsity_of(self, level)
-        apply(self, self.sparsity)
+        apply(self, sparsity_of(self, level))
         self.call_times = CallTimes()
 
     def cached_prefix(self, token_ids: Sequence[int]) -> int:

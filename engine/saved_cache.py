@@ -30,6 +30,7 @@ SUFFIX = ".kv"
 _VERSION = 1  # of the file's own structure
 _ABANDONED_S = 600  # a temporary file that nobody wrote to for so long: its writer was killed
 _IDS, _DIGEST = "token_ids", "sha256"
+_DENSE = "n_dense"
 
 
 class SavedCaches:
@@ -57,7 +58,8 @@ class SavedCaches:
         found = self._find(name, model)
         kept = [] if found is None else found.token_ids
         shared, held = common_prefix(kept, token_ids), model.cache.common_prefix(token_ids)
-        if held - shared >= self.MIN_TOKENS and self.save(name, model, held, limit_bytes):
+        usable = 0 if found is None else _usable(found, model, token_ids)
+        if held - usable >= self.MIN_TOKENS and self.save(name, model, held, limit_bytes):
             return True
         if found is None or len(kept) > shared:
             self.remove(name)
@@ -100,7 +102,7 @@ class SavedCaches:
         path, found = self._path(name), self._find(name, model)
         if found is None:
             return 0
-        shared = common_prefix(found.token_ids, token_ids)
+        shared = _usable(found, model, token_ids)
         if shared < enough:
             return 0
         if _digest(found.parts) != found.digest:
@@ -112,6 +114,8 @@ class SavedCaches:
             logger.warning("{} is not used: {}", path, error)
             model.cache.truncate(0)
             return 0
+        if found.n_dense < len(found.token_ids):
+            model.cache.skipped_from(found.n_dense)
         model.cache.truncate(shared)
         with suppress(OSError):
             os.utime(path)
@@ -183,6 +187,7 @@ class _Kept(NamedTuple):
 
     about: dict[str, Any]
     token_ids: list[int]
+    n_dense: int  # see KVCache
     parts: list[Part]  # all but the digest
     digest: bytes
 
@@ -204,9 +209,16 @@ def common_prefix(ours: Sequence[int], theirs: Sequence[int]) -> int:
     return n
 
 
+def _usable(found: _Kept, model: Model, token_ids: Sequence[int]) -> int:
+    """How many leading ids need not be computed: without sparsity, none from where it skipped."""
+    shared = common_prefix(found.token_ids, token_ids)
+    return shared if model.sparsity.coarseness else min(shared, found.n_dense)
+
+
 def _entries(model: Model, n_tokens: int) -> Iterator[packed.Entry]:
     ids = np.array(model.cache.token_ids[:n_tokens], "<i4")
-    parts: list[Part] = [(_IDS, _about(model), ids.view(np.uint8))]
+    about = _about(model) | {_DENSE: min(n_tokens, model.cache.n_dense)}
+    parts: list[Part] = [(_IDS, about, ids.view(np.uint8))]
     for name, array in model.cache.export(n_tokens).items():
         attributes = {"dtype": array.dtype.str, "shape": list(array.shape)}
         parts.append((name, attributes, array.reshape(-1).view(np.uint8)))
@@ -227,7 +239,11 @@ def _read(path: Path) -> _Kept:
     if names[:1] != [_IDS] or names[-1:] != [_DIGEST] or parts[0][2].size % 4:
         raise ValueError(f"{path.name} is damaged: it holds {', '.join(names)[:80]!r}")
     _, about, ids = parts[0]
-    return _Kept(about, ids.view("<i4").tolist(), parts[:-1], parts[-1][2].tobytes())
+    others = {name: value for name, value in about.items() if name != _DENSE}
+    n_dense, token_ids = about.get(_DENSE), ids.view("<i4").tolist()
+    if not isinstance(n_dense, int):
+        raise ValueError(f"{path.name} is damaged: it holds {n_dense!r} dense tokens")
+    return _Kept(others, token_ids, n_dense, parts[:-1], parts[-1][2].tobytes())
 
 
 def _digest(parts: Iterable[Part]) -> bytes:

@@ -106,7 +106,7 @@ def measure(
                 tick()
             tally.compare(expected, found)
     finally:
-        _use(model, before)
+        levels.apply(model, before)
     return tally.cost(sparsity.level, _dense_bytes(model))
 
 
@@ -138,7 +138,7 @@ def _steps(
     cancel: Cancel | None,
 ) -> Iterator[tuple[Floats, float]]:
     """The logits (vocab_size,) that answer tokens were chosen by, and the seconds of each call."""
-    _use(model, sparsity)
+    levels.apply(model, sparsity)
     if start > 1:
         prefill(model, ids[: start - 1], cancel)
     model.cache.truncate(start - 1)
@@ -146,11 +146,6 @@ def _steps(
         began = time.perf_counter()
         logits = model.decoder.extend(model.cache, [token_id], n_best=n_best, cancel=cancel)
         yield logits[0], time.perf_counter() - began
-
-
-def _use(model: Model, sparsity: Sparsity) -> None:
-    model.sparsity = sparsity
-    levels.apply(model, sparsity)
 
 
 def _ticks(level: Level, total: int, on_progress: Progress | None) -> Callable[[], None]:

@@ -9,7 +9,7 @@ from engine.sparse_formats import Sparse
 from engine.sparsity import calibration, copies, kv
 from engine.sparsity.calibration import Calibration
 from engine.sparsity.copies import can_copy
-from engine.sparsity.knob import Level, NotCalibratedError, parse_level
+from engine.sparsity.knob import LEVELS, Level, NotCalibratedError, parse_level
 from engine.sparsity.kv import KVBudget
 from engine.sparsity.thresholds import forced
 
@@ -40,6 +40,13 @@ class Sparsity(NamedTuple):
     def skips(self) -> bool:
         """Whether a token may read less than all."""
         return any(part is not None for part in self[1:])
+
+    @property
+    def coarseness(self) -> float:
+        """How far keys and values may be from the dense model's, to compare levels; 0 = not."""
+        if self.kv is None and self.feed_forward is None:
+            return 0.0
+        return float(LEVELS.index(self.level)) if self.level in LEVELS else 4.0 + float(self.level)
 
 
 def sparsity_of(model: Model, level: str | float) -> Sparsity:
@@ -89,7 +96,14 @@ def _feed_forward(model: Model, found: Calibration, share: float) -> Sparse:
 
 
 def apply(model: Model, sparsity: Sparsity) -> None:
-    """From the next call on."""
+    """From the next call on.
+
+    Of the conversation's cache, what a coarser level computed is given up: a level that promises
+    the dense text, or a small loss, must not go on from it.
+    """
+    if sparsity.coarseness < model.sparsity.coarseness:
+        model.cache.truncate(model.cache.n_dense)
+    model.sparsity = sparsity
     model.decoder.use_screen(sparsity.screen)
     model.decoder.use_kv_budget(sparsity.kv)
     model.decoder.use_thresholds(sparsity.feed_forward)

@@ -17,6 +17,8 @@ import engine
 from engine import saved_cache
 from engine.model import Model
 from engine.saved_cache import SavedCaches
+from engine.sparsity import kv
+from engine.sparsity.levels import Sparsity
 from tests.engine.decoders import small_config, small_model
 
 IDS = np.random.default_rng(0).integers(0, 97, 150).tolist()
@@ -82,6 +84,32 @@ def test_only_new_tokens_are_computed_after_a_restore(
     assert [step.token_id for step in generation] == expected
     usage = generation.usage
     assert (usage.prompt_tokens, usage.cached_tokens) == (len(IDS), N_KEPT)
+
+
+def test_what_was_skipped_is_not_used_by_a_dense_model(store: SavedCaches, model: Model) -> None:
+    model.cache.skipped_from(90)
+    assert store.save("talk", model, N_KEPT, PLENTY)
+    again = small_model()
+    assert store.restore("talk", again, IDS) == 90
+    assert_array_equal(
+        again.decoder.extend(again.cache, IDS[90:], all_logits=True)[-1], again.logits(IDS)[-1]
+    )
+    again = small_model()
+    again.sparsity = Sparsity("fast", kv=kv.FAST)
+    assert store.restore("talk", again, IDS) == N_KEPT
+    assert again.cache.n_dense == 90
+
+
+def test_what_was_skipped_is_replaced_when_it_was_computed_again(
+    store: SavedCaches, model: Model
+) -> None:
+    model.cache.skipped_from(10)
+    assert store.keep("talk", model, IDS, PLENTY)
+    again = small_model()
+    assert store.restore("talk", again, IDS) == 0  # 10 are not worth it
+    filled(again)
+    assert store.keep("talk", again, IDS, PLENTY)
+    assert store.restore("talk", small_model(), IDS) == N_KEPT
 
 
 @pytest.mark.parametrize("n_tokens", [1, 15, 16, 17, 63, 64])

@@ -78,6 +78,13 @@ def test_prompts_branches_and_short_texts_are_read_whole() -> None:
     assert_array_equal(decoded(decoder, late), decoded(decoder, None))
 
 
+def test_the_cache_knows_which_tokens_read_all_of_it() -> None:
+    decoder = small_decoder(small_config())
+    cache = decoder.new_cache()
+    decoded(decoder, TIGHT, 5, cache)
+    assert cache.n_dense == len(IDS) - 5
+
+
 @pytest.mark.parametrize(
     ("flags", "is_dense"),
     [

@@ -10,6 +10,7 @@ from numpy.testing import assert_array_equal
 
 import engine
 from engine.formats import weight_format
+from engine.generate import prefill
 from engine.model import Model
 from engine.sparsity import calibration, kv
 from engine.sparsity.knob import NotCalibratedError, parse_level
@@ -101,6 +102,47 @@ def test_a_share_of_the_feed_forward_is_skipped(model: Model) -> None:
     assert len(sparse) == n and (0.1 < read).all() and (read < 0.6).all()
     model.set_sparsity("off")
     assert model.decoder.sparse is None
+
+
+@pytest.mark.parametrize("level", ["off", "exact", "balanced", 0.3])
+def test_a_finer_level_does_not_go_on_from_what_was_skipped(
+    model: Model, level: str | float
+) -> None:
+    calibration.calibrate(model)
+    model.set_sparsity(0.7)
+    text = [*IDS, *greedy(model), 3, 4]
+    assert model.cached_prefix(text) > len(IDS)
+    model.set_sparsity(level)
+    assert model.cached_prefix(text) == len(IDS)  # the prompt was read dense
+    logits, _ = prefill(model, text)
+    assert_array_equal(logits, model.logits(text)[-1:])
+
+
+def test_a_coarser_level_goes_on_from_what_there_is(model: Model) -> None:
+    calibration.calibrate(model)
+    for level in ("off", "balanced", 0.5, 0.7):
+        model.set_sparsity(level)
+        text = [*IDS, *greedy(model)]
+        n_held = model.cached_prefix(text)
+        assert n_held == len(text) - 1
+    model.set_sparsity(0.8)
+    assert model.cached_prefix(text) == n_held
+
+
+def test_a_cache_knows_where_skipping_began(model: Model) -> None:
+    calibration.calibrate(model)
+    decoder, cache = model.decoder, model.decoder.new_cache()
+    decoder.extend(cache, IDS)
+    assert cache.n_dense == len(IDS)
+    model.set_sparsity(0.7)
+    decoder.extend(cache, IDS[:1])
+    decoder.extend(cache, IDS)  # several at once are dense, but look back at what is not
+    assert cache.n_dense == len(IDS) < len(cache.token_ids)
+    cache.truncate(len(IDS) + 1)
+    assert cache.n_dense == len(IDS)
+    cache.truncate(len(IDS))
+    decoder.extend(cache, IDS)
+    assert cache.n_dense == len(cache.token_ids) == 2 * len(IDS)
 
 
 def test_a_damaged_calibration_counts_as_none(model: Model) -> None:
