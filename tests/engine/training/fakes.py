@@ -1,0 +1,93 @@
+"""Rows, tokenizers and a trainable model for tests of training: small, and quick without Numba."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.templates import template_named
+from engine.templates.jinja import JinjaTemplate
+from engine.tokenizer import Tokenizer, load_tokenizer
+from engine.tokenizer.spelling import BYTE_OF
+
+TEMPLATES = Path(__file__).parents[2] / "golden" / "templates"
+CHARACTER_OF = {byte: char for char, byte in BYTE_OF.items()}
+MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "o r", "Ġw or", "l d", "Ċ Ċ", "Ġ t", "Ġt he"]
+CONTROL = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|begin_of_text|>",
+    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+)  # fmt: skip
+# the eos_token of each golden template's family; ChatML's otherwise
+EOS = {
+    "llama-2": "</s>", "mistral-v0.2": "</s>", "mistral-v0.3": "</s>", "zephyr": "</s>",
+    "llama-3": "<|eot_id|>", "llama-3.1": "<|eot_id|>", "llama-3.2": "<|eot_id|>",
+    "human_bot": "<|endoftext|>", "plain": "<|endoftext|>",
+}  # fmt: skip
+
+
+class FakeTurn(NamedTuple):
+    role: str
+    content: str
+    trained: bool
+
+
+class FakeRow(NamedTuple):
+    """data.datasets.Row."""
+
+    turns: tuple[FakeTurn, ...] | None
+    text: str | None = None
+    origin: str = "rows.jsonl:1"
+    kind: str = "oig"
+
+
+def conversation(*contents: str, system: str | None = None, whole: bool = False) -> FakeRow:
+    """User and assistant in turns; the answers are trained, or everything is."""
+    turns = [
+        FakeTurn("assistant" if i % 2 else "user", content, whole or bool(i % 2))
+        for i, content in enumerate(contents)
+    ]
+    first = [] if system is None else [FakeTurn("system", system, whole)]
+    return FakeRow((*first, *turns))
+
+
+@dataclass
+class _Checkpoint:
+    ggml_tokenizer: Mapping[str, Any]
+    path: Path = Path("tiny.gguf")
+    config: Mapping[str, Any] = field(default_factory=dict)
+    generation_config: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
+    chat_template: str | None = None
+    tokenizer_json: Path | None = None
+
+
+def tokenizer_with(template: str) -> Tokenizer:
+    """A byte-level tokenizer with a fixed template or a golden one of tests/golden/templates."""
+    words = [CHARACTER_OF[byte] for byte in range(256)]
+    tokens = [*CONTROL, *words, *(merge.replace(" ", "") for merge in MERGES)]
+    eos = EOS.get(template, "<|im_end|>")
+    bos = "<|begin_of_text|>" if template.startswith("llama-3") else "<s>"
+    loaded = load_tokenizer(
+        _Checkpoint(
+            {
+                "model": "gpt2",
+                "pre": "smollm",
+                "tokens": tokens,
+                "token_type": [3] * len(CONTROL) + [1] * (len(tokens) - len(CONTROL)),
+                "merges": MERGES,
+                "bos_token_id": CONTROL.index(bos),
+                "eos_token_id": CONTROL.index(eos),
+                "add_bos_token": False,
+            }
+        )
+    )
+    assert loaded is not None
+    golden = TEMPLATES / f"{template}.jinja"
+    if golden.exists():
+        special = {"bos_token": bos, "eos_token": eos}
+        loaded.template = JinjaTemplate(golden.read_text(encoding="utf-8"), special)
+    else:
+        loaded.template = template_named(template)
+    return loaded
