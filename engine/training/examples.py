@@ -15,34 +15,13 @@ is the stop string the shell waits for, and the row's last answer is followed by
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from data.datasets import Row, Turn
     from engine.tokenizer import Tokenizer
 
 _LONGEST_STOP = 24  # tokens looked at behind an answer for a stop string
-
-
-class TurnSource(Protocol):
-    """What is read of a data.datasets.Turn."""
-
-    @property
-    def role(self) -> str: ...
-    @property
-    def content(self) -> str: ...
-    @property
-    def trained(self) -> bool: ...
-
-
-class RowSource(Protocol):
-    """What is read of a data.datasets.Row."""
-
-    @property
-    def turns(self) -> Sequence[TurnSource] | None: ...
-    @property
-    def text(self) -> str | None: ...
-    @property
-    def origin(self) -> str: ...
 
 
 class Example(NamedTuple):
@@ -65,7 +44,7 @@ class Example(NamedTuple):
         return sum(self.trained)
 
 
-def example(row: RowSource, tokenizer: Tokenizer, max_seq_len: int) -> Example:
+def example(row: Row, tokenizer: Tokenizer, max_seq_len: int) -> Example:
     """The row's ids and labels; what lies beyond max_seq_len is cut off at the end.
 
     A row with a trained turn that is no answer (`--loss all`) is trained whole, as plain text is.
@@ -75,7 +54,7 @@ def example(row: RowSource, tokenizer: Tokenizer, max_seq_len: int) -> Example:
         token_ids = _text_ids(row.text, tokenizer)
         trained = [True] * len(token_ids)
     else:
-        token_ids, trained = _chat_ids(row.turns or (), tokenizer)
+        token_ids, trained = _chat_ids(row.turns, tokenizer)
     if trained:
         trained[0] = False
     cut = max(0, len(token_ids) - max_seq_len)
@@ -98,7 +77,7 @@ def _text_ids(text: str, tokenizer: Tokenizer) -> list[int]:
     return token_ids if eos is None or token_ids[-1:] == [eos] else [*token_ids, eos]
 
 
-def _chat_ids(turns: Sequence[TurnSource], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+def _chat_ids(turns: Sequence[Turn], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
     """The shell's prompt for the last trained answer, that answer, and which ids are labels."""
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     if any(turn.trained and turn.role != "assistant" for turn in turns):
@@ -160,6 +139,7 @@ def _behind(
     through: list[dict[str, str]], prompt: list[int], tokenizer: Tokenizer
 ) -> list[int] | None:
     """What follows `prompt` in the messages `through`, to the stop token; None if they differ."""
+    eos = tokenizer.eos_token_id
     for is_open in (False, True):
         token_ids = tokenizer.encode_chat(
             through, add_generation_prompt=False, continue_final=is_open
@@ -173,9 +153,11 @@ def _behind(
             # contents cannot hold control tokens, so the first one found is the template's
             if token_id in tokenizer.stop_ids:
                 return answer[: index + 1]
-        if tokenizer.eos_token_id is None:
+        if eos is None:
             return answer
-    return [*answer, tokenizer.eos_token_id]
+        if is_open:
+            return [*answer, eos]
+    return None
 
 
 def _conversation_ids(messages: list[dict[str, str]], tokenizer: Tokenizer) -> list[int]:

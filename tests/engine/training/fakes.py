@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from data.datasets import Row, Turn
 from engine.templates import template_named
 from engine.templates.jinja import JinjaTemplate
 from engine.tokenizer import Tokenizer, load_tokenizer
@@ -27,29 +28,14 @@ EOS = {
 }  # fmt: skip
 
 
-class FakeTurn(NamedTuple):
-    role: str
-    content: str
-    trained: bool
-
-
-class FakeRow(NamedTuple):
-    """data.datasets.Row."""
-
-    turns: tuple[FakeTurn, ...] | None
-    text: str | None = None
-    origin: str = "rows.jsonl:1"
-    kind: str = "oig"
-
-
-def conversation(*contents: str, system: str | None = None, whole: bool = False) -> FakeRow:
+def conversation(*contents: str, system: str | None = None, whole: bool = False) -> Row:
     """User and assistant in turns; the answers are trained, or everything is."""
     turns = [
-        FakeTurn("assistant" if i % 2 else "user", content, whole or bool(i % 2))
+        Turn("assistant" if i % 2 else "user", content, whole or bool(i % 2))
         for i, content in enumerate(contents)
     ]
-    first = [] if system is None else [FakeTurn("system", system, whole)]
-    return FakeRow((*first, *turns))
+    first = [] if system is None else [Turn("system", system, whole)]
+    return Row((*first, *turns), None, "rows.jsonl:1", "messages")
 
 
 @dataclass

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from data.datasets import Row, Turn
 from engine.tokenizer import Tokenizer
 from engine.training.examples import Example, common_prefix, ends_trained, example
 from tests.engine.training.fakes import (
     EOS,
     TEMPLATES,
-    FakeRow,
-    FakeTurn,
     conversation,
     tokenizer_with,
 )
@@ -31,8 +30,8 @@ def learned(made: Example, tokenizer: Tokenizer) -> list[str]:
     return [tokenizer.decode(run, skip_special=False) for run in runs]
 
 
-def messages(row: FakeRow) -> list[dict[str, str]]:
-    return [{"role": turn.role, "content": turn.content} for turn in row.turns or ()]
+def messages(row: Row) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in row.turns]
 
 
 @pytest.mark.parametrize("template", [*WITH_STOP_TOKEN, *OF_LINES])
@@ -120,9 +119,8 @@ def test_an_answer_never_joins_the_prompts_last_token(template: str, answer: str
 
 def test_turns_that_are_not_trained_stay_context() -> None:
     tokenizer = tokenizer_with("chatml")
-    turns = conversation("a", "first", "b", "second").turns
-    assert turns is not None
-    row = FakeRow((turns[0], turns[1]._replace(trained=False), *turns[2:]))
+    row = conversation("a", "first", "b", "second")
+    row = row._replace(turns=(row.turns[0], row.turns[1]._replace(trained=False), *row.turns[2:]))
     assert learned(example(row, tokenizer, 1000), tokenizer) == ["second<|im_end|>"]
 
 
@@ -135,7 +133,7 @@ def test_a_row_with_a_trained_question_is_learned_whole() -> None:
 
 def test_text_is_learned_whole_with_eos() -> None:
     tokenizer = tokenizer_with("chatml")
-    made = example(FakeRow(None, "hello world"), tokenizer, 1000)
+    made = example(Row((), "hello world", "a.txt:1", "text"), tokenizer, 1000)
     assert learned(made, tokenizer) == [" world<|im_end|>"]
     assert made.token_ids[-1] == tokenizer.eos_token_id
 
@@ -168,8 +166,9 @@ def test_rows_that_teach_nothing_are_refused() -> None:
     tokenizer = tokenizer_with("chatml")
     with pytest.raises(ValueError, match=r"the first answer begins at token 23, beyond .* 5;"):
         example(conversation("abc", "hello"), tokenizer, 5)
-    row = FakeRow((FakeTurn("user", "a", False), FakeTurn("assistant", "b", False)))
+    row = conversation("a", "b")
+    row = row._replace(turns=(row.turns[0], row.turns[1]._replace(trained=False)))
     with pytest.raises(ValueError, match="the row has no answer"):
         example(row, tokenizer, 1000)
     with pytest.raises(ValueError, match="the row has no answer"):
-        example(FakeRow((FakeTurn("assistant", "b", True),)), tokenizer, 1000)
+        example(row._replace(turns=(Turn("assistant", "b", True),)), tokenizer, 1000)
