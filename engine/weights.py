@@ -143,21 +143,21 @@ def _entries(
         n_done += 1
         for start in range(0, tensor.shape[0], _SLAB):
             stop = min(start + _SLAB, tensor.shape[0])
-            _check_finite(checkpoint, tensor.name, tensor.float32(start, stop))
+            check_finite(checkpoint, tensor.name, tensor.float32(start, stop))
             yield weight_format(format_name).pack(tensor, start, stop)
             tensor.release()  # or the whole file would stay in memory beside the packed one
 
     for tensor_name, (n_out, n_in) in matrices.items():
-        tensor = _tensor(checkpoint, tensor_name, (n_out, n_in))
+        tensor = checked_tensor(checkpoint, tensor_name, (n_out, n_in))
         format_name = _format_of(tensor_name, tensor, name)
         n_bytes = groups(n_out) * blocks(n_in) * weight_format(format_name).BLOCK_BYTES
         attributes = {"format": format_name, "n_out": n_out, "n_in": n_in}
         yield packed.Entry(tensor_name, n_bytes, attributes, partial(chunks, tensor, format_name))
     for tensor_name, size in vectors.items():
-        tensor = _tensor(checkpoint, tensor_name, (size,))
+        tensor = checked_tensor(checkpoint, tensor_name, (size,))
         values = np.zeros(blocks(size) * 32, np.float32)
         values[:size] = tensor.float32()
-        _check_finite(checkpoint, tensor_name, values)
+        check_finite(checkpoint, tensor_name, values)
         yield packed.Entry(tensor_name, values.nbytes, {}, partial(_whole, values))
 
 
@@ -175,7 +175,8 @@ def _format_of(tensor_name: str, tensor: RawTensor, wanted: str | None) -> str:
     return wanted
 
 
-def _tensor(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> RawTensor:
+def checked_tensor(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> RawTensor:
+    """ValueError where it is missing or of another shape."""
     tensor = checkpoint.tensor(name)
     if tensor.shape != shape:
         raise ValueError(
@@ -185,7 +186,8 @@ def _tensor(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> RawTen
     return tensor
 
 
-def _check_finite(checkpoint: Checkpoint, name: str, values: NDArray[np.float32]) -> None:
+def check_finite(checkpoint: Checkpoint, name: str, values: NDArray[np.float32]) -> None:
+    """ValueError for NaN and infinity."""
     if not np.isfinite(values).all():
         kind = "NaN" if np.isnan(values).any() else "infinite"
         raise ValueError(

@@ -1,0 +1,37 @@
+"""A frozen base in float32: exact, and four bytes a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.kernels.layout import StoredTensor
+from engine.training.products import times, times_transposed
+
+Tensor = Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class F32:
+    """weight (n_out, n_in) float32."""
+
+    weight: Tensor
+
+    @property
+    def n_bytes(self) -> int:
+        return 4 * int(self.weight.numel())
+
+    def product(self, x: Tensor) -> Tensor:
+        return times_transposed(x, self.weight)
+
+    def input_gradient(self, dy: Tensor) -> Tensor:
+        return times(dy, self.weight)
+
+
+def freeze(tensors: Sequence[StoredTensor]) -> F32:
+    """The values as they are stored, dequantised."""
+    return F32(torch.from_numpy(np.concatenate([t.float32(0, t.shape[0]) for t in tensors])))

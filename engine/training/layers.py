@@ -1,0 +1,92 @@
+"""One layer of the decoder, by the flags of DecoderConfig, in torch's operations.
+
+Letters: T tokens, E hidden_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.config import DecoderConfig
+from engine.training.attention import Positions, attend, rotate
+from engine.training.projection import Projection
+
+Tensor = Any
+
+# what is multiplied at once: one input each
+GROUPS = {
+    "qkv": ("wq", "wk", "wv"),
+    "out": ("wo",),
+    "up": ("w_gate", "w_up"),
+    "down": ("w_down",),
+}
+_ACTIVATIONS = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "relu": functional.relu,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Layer:
+    """projections by the names of GROUPS, vectors (norms and their biases) by canonical names."""
+
+    config: DecoderConfig
+    number: int
+    projections: Mapping[str, Projection]
+    vectors: Mapping[str, Tensor]
+
+    def __call__(self, x: Tensor, at: Positions, training: bool) -> Tensor:
+        """x (T, E) -> (T, E)."""
+        config = self.config
+        normed = norm(config, self.vectors, "attention_norm", x)
+        attended = self._attention(normed, at, training)
+        if config.residual == "sequential":
+            x = x + attended
+            return x + self._feed_forward(norm(config, self.vectors, "ffn_norm", x), training)
+        if not config.shared_norm:
+            normed = norm(config, self.vectors, "ffn_norm", x)
+        return x + attended + self._feed_forward(normed, training)
+
+    def _attention(self, x: Tensor, at: Positions, training: bool) -> Tensor:
+        config, projections = self.config, self.projections
+        qkv = projections["qkv"](x, training)
+        if config.clip_qkv:
+            qkv = qkv.clamp(-config.clip_qkv, config.clip_qkv)
+        heads = qkv.view(len(x), -1, config.head_dim)
+        q, k, v = heads.split([config.n_heads, config.n_kv_heads, config.n_kv_heads], 1)
+        if config.qk_norm:
+            q = rms_norm(q, config.norm_eps) * self.vectors["q_norm"]
+            k = rms_norm(k, config.norm_eps) * self.vectors["k_norm"]
+        if config.position == "rope":
+            q, k = rotate(config, q, at), rotate(config, k, at)
+        return projections["out"](attend(config, self.number, q, k, v, at), training)
+
+    def _feed_forward(self, x: Tensor, training: bool) -> Tensor:
+        up = self.projections["up"](x, training)
+        activation = _ACTIVATIONS[self.config.activation]
+        if self.config.gated:
+            gate, up = up.chunk(2, 1)
+            up = activation(gate) * up
+        else:
+            up = activation(up)
+        return self.projections["down"](up, training)
+
+
+def norm(config: DecoderConfig, vectors: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """x (T, E) -> (T, E)."""
+    weight, bias = vectors[name], vectors.get(f"{name}.bias")
+    if config.norm == "rmsnorm":
+        return rms_norm(x, config.norm_eps) * weight
+    return functional.layer_norm(x, x.shape[-1:], weight, bias, config.norm_eps)
+
+
+def rms_norm(x: Tensor, eps: float) -> Tensor:
+    """x over the root of its mean square, along the last axis."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)

@@ -1,0 +1,1 @@
+"""Operations of training in Numba, as autograd functions of torch."""

@@ -1,0 +1,49 @@
+"""Matrix products in float32, by the quicker of the two libraries inside torch.
+
+torch.mm goes to MKL, which takes its AVX2 path on CPUs that are not Intel's: 214 GFLOP/s on two
+cores of Zen 5 where oneDNN, which chooses by instructions, gives 490. On Intel's the two are alike.
+So the choice is fixed, not timed: a run that is resumed computes with the same sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Tensor = Any  # torch has no types for mypy here
+
+
+def _onednn() -> Callable[..., Tensor] | None:
+    """oneDNN's x Wᵀ + b as an operator of torch, where this build has it."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        operator: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
+    except AttributeError:
+        return None
+    return operator
+
+
+_LINEAR = _onednn()
+_SKINNY = 8  # below that many rows, columns or terms oneDNN's preparations cost more than the sums
+
+
+def times_transposed(x: Tensor, w: Tensor) -> Tensor:
+    """x (T, K) times wᵀ, w (N, K) -> (T, N); both float32, strides as they are."""
+    if _LINEAR is None or min(*x.shape, w.shape[0]) < _SKINNY:
+        return x @ w.t()
+    return _LINEAR(x, w, None, "none", [], "")
+
+
+def times(x: Tensor, w: Tensor) -> Tensor:
+    """x (T, N) times w (N, K) -> (T, K), float32."""
+    return times_transposed(x, w.t())
+
+
+def transposed_times(y: Tensor, x: Tensor) -> Tensor:
+    """yᵀ x of y (T, N) and x (T, K) -> (N, K), float32: the gradient of a matrix."""
+    if _LINEAR is None or min(*x.shape, y.shape[1]) <= 64:
+        return y.t() @ x
+    return _LINEAR(y.t(), x.t(), None, "none", [], "")
