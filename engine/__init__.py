@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engine.adapters import Adapter, read_adapter, write_adapter
     from engine.cancel import Cancel
     from engine.generate import Generation, Step, Usage, stream
     from engine.model import Model, load
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from engine.sparsity.level_cost import LevelCost
 
 _HOME = {
+    **dict.fromkeys(("Adapter", "read_adapter", "write_adapter"), "engine.adapters"),
     "Cancel": "engine.cancel",
     "Generation": "engine.generate",
     "Model": "engine.model",
@@ -34,6 +36,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Adapter",
     "Cancel",
     "Generation",
     "LevelCost",
@@ -47,7 +50,9 @@ __all__ = [
     "compare_with_dense",
     "level_costs",
     "load",
+    "read_adapter",
     "stream",
+    "write_adapter",
 ]
 
 

@@ -21,6 +21,7 @@ from engine.kernels.forward import dense_head, forward
 from engine.kernels.layout import ROWS
 from engine.kernels.tables import FEW, Batch
 from engine.kv_formats import DEFAULT, kv_format, listed_kernels
+from engine.low_rank import LowRank
 from engine.plan import Rotations, make_plan, make_tables, make_windows
 from engine.scratch import Scratch, padded_size
 from engine.screen import Screen
@@ -53,8 +54,8 @@ class Decoder:
 
     def __post_init__(self) -> None:
         self._plan = make_plan(self.config, self.weights, kv_format(self.kv_format))
-        self._tables = make_tables(self.config, self.weights)
         self._screen: Screen | None = None
+        self._low_rank: LowRank | None = None
         self._sparse = self._dense = Sparse(
             np.zeros((self.config.n_layers, 2), np.float32),
             np.zeros(self.config.n_layers, np.int64),
@@ -68,6 +69,7 @@ class Decoder:
         self._never = Cancel()
         self._no_record = np.zeros((0, 0), np.float32)
         self._follow_team()
+        self._make_tables()
 
     def set_threads(self, n_threads: int) -> None:
         """Compute on n_threads at most from the next call on; ValueError outside Team's bounds."""
@@ -79,7 +81,7 @@ class Decoder:
         """From the next call on, let calls that need only the best logits compute only those; None:
         all logits, always."""
         self._screen = screen
-        self._tables = make_tables(self.config, self.weights, screen, self._sparse.copies)
+        self._make_tables()
 
     def use_thresholds(self, sparse: Sparse | None) -> None:
         """From the next call on, single tokens leave out what is below; None = nothing is.
@@ -87,8 +89,16 @@ class Decoder:
         Calls of several tokens, prompts, beams and drafts, stay dense.
         """
         self._sparse = sparse or self._dense
-        self._tables = make_tables(self.config, self.weights, self._screen, self._sparse.copies)
+        self._make_tables()
         self._scratch.n_active[:] = 0
+
+    def use_adapter(self, low_rank: LowRank | None) -> None:
+        """From the next call on, add what the adapter gives to every product that it is for; None:
+        the weights alone. Where use_thresholds leaves parts of a feed-forward out, it adds nothing.
+        """
+        self._low_rank = low_rank
+        self._make_tables()
+        self._follow_team()
 
     @property
     def sparse(self) -> Sparse | None:
@@ -112,10 +122,14 @@ class Decoder:
             self._plan = self._plan._replace(attend_listed=attend)
         self._kv_budget = budget
 
+    def _make_tables(self) -> None:
+        parts = self._screen, self._sparse.copies, self._low_rank
+        self._tables = make_tables(self.config, self.weights, *parts)
+
     def _follow_team(self) -> None:
-        """What depends on the number of threads."""
+        """What depends on the number of threads, and on the rank of an adapter."""
         n = self.team.n_threads
-        self._scratch = Scratch(self.config, n)
+        self._scratch = Scratch(self.config, n, self._low_rank.width if self._low_rank else 0)
         self._pace = Pace(n)
 
     def new_cache(self) -> KVCache:

@@ -12,6 +12,7 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
+from engine.adapters import Adapter, pairs_for, read_adapter, require_base
 from engine.bolt import best_so_far
 from engine.cache import KVCache
 from engine.cache_dir import cache_dir
@@ -25,6 +26,7 @@ from engine.kernels.compiler import is_compiled
 from engine.kernels.cpu import instructions
 from engine.kv_formats import kv_format, kv_format_for
 from engine.lookup import CallTimes
+from engine.low_rank import pack_low_rank
 from engine.sampling import SamplingParams
 from engine.sparsity.levels import Sparsity, apply, sparsity_of
 from engine.threads import Team
@@ -52,6 +54,8 @@ class Model:
     cache: KVCache = field(init=False)
     sparsity: Sparsity = field(init=False, default_factory=Sparsity)  # what is skipped
     call_times: CallTimes = field(init=False, default_factory=CallTimes)  # of decoding, for lookup
+    adapter: Adapter | None = field(init=False, default=None)  # what is added to the weights
+    adapter_digest: str = field(init=False, default="")  # SHA-256 of it as it is computed
 
     def __post_init__(self) -> None:
         self.cache = self.decoder.new_cache()
@@ -103,6 +107,28 @@ class Model:
         ValueError; engine.NotCalibratedError where engine.calibrate has to be called first.
         """
         apply(self, sparsity_of(self, level))
+        self.call_times = CallTimes()
+
+    def set_adapter(self, adapter: Adapter | str | Path | None) -> None:
+        """Add an adapter, or one in a folder, to the weights from the next call on; None: none.
+
+        Nothing is loaded again; the cache is emptied. ValueError when it was trained on another
+        model, does not fit, or sparsity leaves a share of the feed-forward out.
+        """
+        adapter = read_adapter(adapter) if isinstance(adapter, str | Path) else adapter
+        packed = None
+        if adapter is not None:
+            require_base(adapter, self.fingerprint)
+            if self.sparsity.feed_forward is not None:
+                raise ValueError(
+                    f"an adapter changes whole feed-forwards, and sparsity {self.sparsity.level} "
+                    "leaves a share of them out; use off, exact, balanced or fast with it"
+                )
+            in_float32 = all(w.format == "f32" for w in self.weights.matrices.values())
+            packed = pack_low_rank(pairs_for(adapter, self.config), adapter.scale, not in_float32)
+        self.decoder.use_adapter(packed)
+        self.adapter, self.adapter_digest = adapter, packed.digest if packed else ""
+        self.cache.truncate(0)
         self.call_times = CallTimes()
 
     def cached_prefix(self, token_ids: Sequence[int]) -> int:
@@ -183,6 +209,7 @@ def load(
     max_seq_len: int | None = None,
     threads: int | None = None,
     kv_cache: str | None = None,
+    adapter: str | Path | None = None,
     on_progress: LoadProgress | None = None,
 ) -> Model:
     """Open a GGUF file or a Hugging Face directory.
@@ -192,6 +219,7 @@ def load(
     threads        1 to 256, or None: the cores that this process may use
     kv_cache       a file of engine/kv_formats ("f32", "f16", "q8"), or None: f16, and f32 beside
                    weights that are all float32
+    adapter        a folder in PEFT's layout, see Model.set_adapter
     on_progress    called with a stage and the fraction of it that is done
 
     FileNotFoundError and ValueError say in one line what is wrong with the file.
@@ -216,7 +244,7 @@ def load(
     decoder.extend(decoder.new_cache(), [0])
     report("ready", 1.0)
     logger.info("loaded {} ({} layers, {:,} bytes)", path, config.n_layers, weights.n_bytes)
-    return Model(
+    model = Model(
         path=Path(path),
         config=config,
         tokenizer=tokenizer,
@@ -227,6 +255,9 @@ def load(
         generation_defaults=_generation_defaults(checkpoint),
         packed_file=packed_file,
     )
+    if adapter is not None:
+        model.set_adapter(adapter)
+    return model
 
 
 def _context(config: DecoderConfig, asked: int | None) -> int:

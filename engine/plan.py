@@ -13,6 +13,7 @@ from engine.config import DecoderConfig
 from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
 from engine.kernels.tables import Plan
+from engine.low_rank import LowRank
 from engine.rope import rotation_table
 from engine.scratch import padded_size
 from engine.screen import Screen
@@ -31,6 +32,7 @@ _VECTORS = (
     *("wq.bias", "wk.bias", "wv.bias", "wo.bias", "w_gate.bias", "w_up.bias", "w_down.bias"),
 )
 _COPIES = {"up_rows": tables.UP_ROWS, "down_inputs": tables.DOWN_INPUTS}
+_NO_ADAPTER = [0] * (tables.N_COLUMNS - tables.SHRINK)
 _EVERYTHING = 1 << 62  # a window that no context reaches
 
 
@@ -76,6 +78,7 @@ def make_tables(
     weights: Weights,
     screen: Screen | None = None,
     copies: Mapping[str, Copy] | None = None,
+    low_rank: LowRank | None = None,
 ) -> Tables:
     """The layer loop's `matrices` and `vectors`; what they are made of must outlive them."""
     slopes = alibi_slopes(config)
@@ -105,7 +108,10 @@ def make_tables(
     for layer in range(config.n_layers):
         for i, name in enumerate(_MATRICES):
             if weight := weights.matrices.get(f"layers.{layer}.{name}"):
-                matrices[tables.FIRST_LAYER + tables.N_MATRICES * layer + i] = _matrix_row(weight)
+                row = matrices[tables.FIRST_LAYER + tables.N_MATRICES * layer + i]
+                row[:] = _matrix_row(weight)
+                if low_rank:
+                    row[tables.SHRINK :] = low_rank.columns(f"layers.{layer}.{name}")
         for i, name in enumerate(_VECTORS):
             vectors[layer, i] = address(f"layers.{layer}.{name}")
         if config.shared_norm:
@@ -126,7 +132,7 @@ def _matrix_row(weight: Weight) -> list[int]:
     data = weight.data.ctypes.data
     coarse = module.matmul_coarse if module.INT8 else module.matmul
     kernels = [module.matmul.address, coarse.address, module.row.address]
-    return [*kernels, data, groups, blocks, int(module.INT8), 0, 0]
+    return [*kernels, data, groups, blocks, int(module.INT8), 0, 0, *_NO_ADAPTER]
 
 
 def _copy_row(copy: Copy, kind: str) -> list[int]:
@@ -138,7 +144,7 @@ def _copy_row(copy: Copy, kind: str) -> list[int]:
     data, blocks = copy.data.ctypes.data, -(-copy.n_in // 32)
     scales = data + 32 * stride if copy.format == "int8" else 0
     spread = int(by_rows and module.SPREAD)
-    return [kernel.address, 0, 0, data, tiles, blocks, spread, stride, scales]
+    return [kernel.address, 0, 0, data, tiles, blocks, spread, stride, scales, *_NO_ADAPTER]
 
 
 def alibi_slopes(config: DecoderConfig) -> NDArray[np.float32]:

@@ -265,10 +265,11 @@ def _about(model: Model) -> dict[str, Any]:
     """What decides a token's keys and values besides the tokens, and how they lie in the file.
 
     The same tokens have other keys and values in weights of another format, at other rotary
-    frequencies (both are the config's), and perhaps in another build.
+    frequencies (both are the config's), with an adapter, and perhaps in another build.
     """
     formats = {name: weight.format for name, weight in model.weights.matrices.items()}
-    decides = [model.fingerprint, repr(model.config), sorted(formats.items()), _build()]
+    weights = [model.fingerprint, sorted(formats.items()), model.adapter_digest]
+    decides = [*weights, repr(model.config), _build()]
     return {
         "version": _VERSION,
         "layout": model.cache.layout,

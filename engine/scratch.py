@@ -29,8 +29,10 @@ def padded_size(n: int) -> int:
 class Scratch:
     """Buffers for the layer loop, made for the widest batch so far; narrower ones are views."""
 
-    def __init__(self, config: DecoderConfig, n_threads: int) -> None:
+    def __init__(self, config: DecoderConfig, n_threads: int, low_rank: int = 0) -> None:
+        """low_rank: places that an adapter needs for a token."""
         self._config, self._n_threads = config, n_threads
+        self._shrunk = np.zeros((0, low_rank), np.float32)
         self._screened: dict[str, NDArray[Any]] = {}
         self._listed = self._listed_buffers(0, 0)
         self._made: Buffers | None = None
@@ -54,7 +56,8 @@ class Scratch:
         if listed:
             self._make_listed(n_tokens, n_slots)
         screened = self._screen_buffers(n_screened)
-        self.latest = made._replace(**views, **screened, **self._listed)
+        shrunk = self._shrunk_rows(n_tokens)
+        self.latest = made._replace(**views, **screened, **self._listed, shrunk=shrunk)
         return self.latest
 
     def _make_listed(self, n_tokens: int, n_slots: int) -> None:
@@ -91,6 +94,13 @@ class Scratch:
                 "best": np.zeros((self._n_threads, tables.SCREENED_BEST), np.float32),
             }
         return made
+
+    def _shrunk_rows(self, n_tokens: int) -> NDArray[np.float32]:
+        """What an adapter needs for n_tokens: a row a token, or, of few, that for each thread."""
+        n_rows, width = max(n_tokens, tables.FEW * self._n_threads), self._shrunk.shape[1]
+        if width and len(self._shrunk) < n_rows:
+            self._shrunk = np.zeros((n_rows, width), np.float32)
+        return self._shrunk
 
     def _n_partials(self, n_tokens: int, n_slots: int) -> int:
         n = 2 * self._n_threads * self._rows
@@ -129,5 +139,6 @@ class Scratch:
             active=np.zeros(inner // 32 * ACTIVE_BYTES, np.uint8),
             n_active=self.n_active,
             **self._listed,
+            shrunk=self._shrunk,
             stops=np.zeros(config.n_layers, np.int64),
         )

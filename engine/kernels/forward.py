@@ -19,6 +19,7 @@ from engine.kernels.activations import (
 from engine.kernels.compiler import entry, kernel
 from engine.kernels.head import screened_head
 from engine.kernels.heads import attend_heads, merge_heads, place_heads
+from engine.kernels.low_rank import add_low_rank
 from engine.kernels.matmul import call_row
 from engine.kernels.projection import project
 from engine.kernels.skipping import attend_listed_heads, rate_blocks, skips
@@ -110,10 +111,10 @@ def _layers(
         sync.barrier(cells, n_threads)
         if buffers.stops[layer]:
             return 1
-        x, blocks, coarse = buffers.normed, buffers.blocks, batch.coarse
-        project(m[WQ], coarse, x, blocks, buffers.q, thread, n_threads)
-        project(m[WK], coarse, x, blocks, buffers.k, thread, n_threads)
-        project(m[WV], coarse, x, blocks, buffers.v, thread, n_threads)
+        x, coarse = buffers.normed, batch.coarse
+        _project(m[WQ], coarse, x, buffers.q, buffers, thread, n_threads, cells)
+        _project(m[WK], coarse, x, buffers.k, buffers, thread, n_threads, cells)
+        _project(m[WV], coarse, x, buffers.v, buffers, thread, n_threads, cells)
         sync.barrier(cells, n_threads)
         place_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
         sync.barrier(cells, n_threads)
@@ -130,7 +131,8 @@ def _layers(
             sync.barrier(cells, n_threads)
         _requantize(plan, buffers.attended, buffers.blocks, first, last)
         sync.barrier(cells, n_threads)
-        project(m[WO], coarse, buffers.attended, blocks, buffers.out, thread, n_threads)
+        attended, out = buffers.attended, buffers.out
+        _project(m[WO], coarse, attended, out, buffers, thread, n_threads, cells)
         sync.barrier(cells, n_threads)
         if not plan.parallel:
             _add(buffers, v[BO], first, last)
@@ -145,7 +147,8 @@ def _layers(
             sparse_feed_forward(plan, layer, m, v, buffers, batch, thread, n_threads, cells)
         else:
             _feed_forward(plan, layer, m, v, buffers, batch, thread, n_threads, cells)
-            project(m[W_DOWN], coarse, buffers.gate, blocks, buffers.out, thread, n_threads)
+            inner = buffers.gate
+            _project(m[W_DOWN], coarse, inner, out, buffers, thread, n_threads, cells)
         sync.barrier(cells, n_threads)
         _add(buffers, v[B_DOWN], first, last)
     rows = logits.shape[0]
@@ -210,14 +213,21 @@ def _add(buffers, bias, first, last):
 
 
 @kernel
+def _project(matrix, coarse, rows, out, buffers, thread, n_threads, cells):
+    """out = rows times the matrix and its adapter; this thread's share of the output columns."""
+    project(matrix, coarse, rows, buffers.blocks, out, thread, n_threads)
+    add_low_rank(matrix, rows, out, buffers, thread, n_threads, cells)
+
+
+@kernel
 def _feed_forward(plan, layer, matrices, vector, buffers, batch, thread, n_threads, cells):
     """gate = activation(gate) * up, ready for the product with w_down."""
-    x, blocks, coarse, tokens = buffers.normed, buffers.blocks, batch.coarse, batch.token_ids.size
+    x, coarse, tokens = buffers.normed, batch.coarse, batch.token_ids.size
     if plan.gated:
-        project(matrices[W_GATE], coarse, x, blocks, buffers.gate, thread, n_threads)
-        project(matrices[W_UP], coarse, x, blocks, buffers.up, thread, n_threads)
+        _project(matrices[W_GATE], coarse, x, buffers.gate, buffers, thread, n_threads, cells)
+        _project(matrices[W_UP], coarse, x, buffers.up, buffers, thread, n_threads, cells)
     else:
-        project(matrices[W_UP], coarse, x, blocks, buffers.gate, thread, n_threads)
+        _project(matrices[W_UP], coarse, x, buffers.gate, buffers, thread, n_threads, cells)
     sync.barrier(cells, n_threads)
     n_blocks = buffers.gate.shape[1] // 32
     n = tokens * n_blocks

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from engine.kernels import simd
 from engine.kernels.compiler import kernel
 
-# columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks
-MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, STRIDE, SCALES, N_COLUMNS = range(10)
+# columns of `matrices`: addresses of the format's kernels and of the packed data, sizes in blocks;
+# of its adapter (kernels/low_rank.py) those of kernels and data, the rank (0 = no adapter), and
+# where in a row of `shrunk` its A x stands
+(MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, STRIDE, SCALES,
+ SHRINK, EXPAND, LOW, HIGH, RANK, SHRUNK, N_COLUMNS) = range(16)  # fmt: skip
 # rows of `matrices`: those of the model, then nine a layer (0 in DATA: absent). The last two are
 # copies to be read in part: their MATMUL is of ROWS and INPUTS in engine/kernels/partial.py, INT8
 # whether it wants what `spread` makes, GROUPS tiles of 32, STRIDE the bytes of a row or an input,
@@ -90,6 +93,7 @@ class Buffers(NamedTuple):
     distances: NDArray[np.float32]  # (threads, blocks)
     lists: NDArray[np.int64]  # (threads, T n_kv_heads, blocks): the blocks that are read
     n_listed: NDArray[np.int64]  # (threads, T n_kv_heads): how many
+    shrunk: NDArray[np.float32]  # (T or threads FEW, places of an adapter's A x)
     stops: NDArray[np.int64]  # (n_layers,): whether the call was cancelled, as thread 0 saw it
 
 

@@ -41,10 +41,18 @@ def calibrate(model: Model, on_progress: Progress | None = None) -> dict[Level, 
     """Calibrate, then measure each calibrated level on answers kept apart; both are kept.
 
     The conversation's cache is used and left empty. What on_progress raises ends it, and leaves
-    the model dense.
+    the model dense. An adapter in use takes no part in it: what is kept is the checkpoint's.
     """
-    report = on_progress or (lambda stage, fraction: None)
+    adapter = model.adapter
     model.set_sparsity("off")
+    model.set_adapter(None)
+    try:
+        return _calibrated(model, on_progress or (lambda stage, fraction: None))
+    finally:
+        model.set_adapter(adapter)
+
+
+def _calibrated(model: Model, report: Progress) -> dict[Level, LevelCost]:
     calibration.calibrate(model, report)
     answers = []
     for i, answer in enumerate(texts.answers(model, texts.HELD_OUT, ANSWER_TOKENS, seed=2)):

@@ -84,6 +84,11 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
 
 
 def _feed_forward(model: Model, found: Calibration, share: float) -> Sparse:
+    if model.adapter is not None:
+        raise ValueError(
+            f"sparsity {share} leaves a share of the feed-forward out, which the adapter "
+            f"{model.adapter.name} changes as a whole; use off, exact, balanced or fast with it"
+        )
     if not can_copy(model.config, model.weights):
         raise ValueError(
             f"the feed-forwards of {model.path.name} are in {model.weight_format}, which cannot be "
