@@ -24,7 +24,6 @@ Floats = NDArray[np.float32]
 Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
 
 _VERSION = 1  # changes with the meaning of any entry
-_CHUNK = 32
 _NUMBERS = ("margin", "margins", "n_first")  # of a screen
 
 
@@ -59,23 +58,29 @@ def calibrate(model: Model, on_progress: Progress | None = None) -> Calibration:
 
 
 def collect(model: Model, on_progress: Progress) -> tuple[list[list[int]], Floats]:
-    """Questions with their answers as token ids, and what the head was multiplied with at the
-    tokens of the answers: float32 (n, hidden_size)."""
+    """Questions with their answers as token ids, and what the head was multiplied with for each
+    token of the answers and their ends: float32 (n, hidden_size)."""
     found: list[list[int]] = []
-    parts: list[Floats] = []
-    decoder = model.decoder
-    for i, (token_ids, start) in enumerate(texts.answers(model)):
+    states = _States(model)
+    for i, (token_ids, _) in enumerate(texts.answers(model, on_choice=states.add)):
         on_progress("the model's own answers", i / len(texts.QUESTIONS))
-        cache = decoder.new_cache()
-        decoder.extend(cache, token_ids[:start])
-        parts.append(decoder.states(1))
-        for first in range(start, len(token_ids), _CHUNK):
-            chunk = token_ids[first : first + _CHUNK]
-            decoder.extend(cache, chunk, all_logits=True)
-            parts.append(decoder.states(len(chunk)))
         found.append(token_ids)
     model.cache.truncate(0)
-    return found, np.concatenate(parts)
+    return found, states.rows[: states.n]
+
+
+class _States:
+    """What the head is multiplied with, token by token, in an array that does not move."""
+
+    def __init__(self, model: Model) -> None:
+        most = len(texts.QUESTIONS) * (texts.ANSWER_TOKENS + 1)
+        self.rows = np.empty((most, model.config.hidden_size), np.float32)
+        self.n = 0
+        self._decoder = model.decoder
+
+    def add(self) -> None:
+        self.rows[self.n] = self._decoder.states(1)[0]
+        self.n += 1
 
 
 def file_of(packed_file: Path) -> Path:

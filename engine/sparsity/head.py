@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.formats import Weight, weight_format
-from engine.kernels.layout import padded
+from engine.kernels.layout import COLUMNS, padded
 from engine.screen import Screen
 from engine.sparsity.level_cost import Part
 
@@ -40,58 +40,72 @@ CERTIFIED_MARGIN = 1.0 + 1e-4  # bounds are computed from float32 themselves
 MARGIN, MARGINS = 6.0, 2.0
 FIRST_SHARE = 2 / 9  # of the axes
 N_FIRST = 8
-_SLAB = 64  # groups of rows that are worked on at a time
+_SLAB = 16  # groups of rows that are worked on at a time; more need memory and are no faster
+_STATES = 256  # the same of states
 
 
 def certified(head: Weight) -> Screen:
     """The screen whose bounds hold for every state."""
-    parts, bounds = [], []
-    for rows in _slabs(head):
-        quantized = weight_format(CERTIFIED_FORMAT).quantize(rows)
+    scores, bounds = _empty(CERTIFIED_FORMAT, head, head.n_in), []
+    for at, rows in _slabs(head):
+        scores.data[at] = quantized = weight_format(CERTIFIED_FORMAT).quantize(rows)
         error = weight_format(CERTIFIED_FORMAT).dequantize(quantized) - rows
-        parts.append(quantized)
         bounds.append(_lengths(error) + _ARITHMETIC * _lengths(rows))
-    scores = Weight(CERTIFIED_FORMAT, np.concatenate(parts), head.n_out, head.n_in)
     return Screen(scores, None, None, _joined(bounds), CERTIFIED_MARGIN, CERTIFIED_MARGIN)
 
 
 def calibrated(head: Weight, states: Floats) -> Screen:
     """The screen for states like these: float32 (n, hidden_size), what the head is multiplied with
     after the last norm."""
-    states = states / np.linalg.norm(states, axis=1, keepdims=True)
-    values, vectors = np.linalg.eigh((states.T @ states / len(states)).astype(np.float64))
+    values, vectors = np.linalg.eigh(_second_moments(states))
     axes = _packed(np.ascontiguousarray(vectors[:, ::-1].T, np.float32), BASIS_FORMAT)
     turn = _values(axes)
     spread = np.sqrt(np.maximum(values[::-1], 1e-3 * values.mean()))  # of a state along the axes
     n_first_axes = min(head.n_in, 32 * max(1, round(FIRST_SHARE * head.n_in / 32)))
-    formats = [weight_format(FIRST_FORMAT), weight_format(REST_FORMAT)]
-    packed: list[list[NDArray[np.uint8]]] = [[], []]
+    scores, rest = _empty(FIRST_FORMAT, head, n_first_axes), None
+    if n_first_axes < head.n_in:
+        rest = _empty(REST_FORMAT, head, head.n_in - n_first_axes)
     bounds = []
-    for rows in _slabs(head):
+    for at, rows in _slabs(head):
         turned = rows[:, : head.n_in] @ turn.T
-        parts = np.split(turned, [n_first_axes], axis=1)
         errors = []
-        for part, module, found in zip(parts, formats, packed, strict=True):
-            if not part.shape[1]:
+        for weight, part in zip(
+            (scores, rest), np.split(turned, [n_first_axes], axis=1), strict=True
+        ):
+            if weight is None:
                 continue
-            found.append(module.quantize(padded(part)))
-            errors.append(module.dequantize(found[-1])[:, : part.shape[1]] - part)
+            module = weight_format(weight.format)
+            weight.data[at] = quantized = module.quantize(padded(part))
+            errors.append(module.dequantize(quantized)[:, : part.shape[1]] - part)
         bounds.append(_lengths(np.concatenate(errors, axis=1) * spread))
-    scores = Weight(FIRST_FORMAT, np.concatenate(packed[0]), head.n_out, n_first_axes)
-    rest = None
-    if packed[1]:
-        rest = Weight(REST_FORMAT, np.concatenate(packed[1]), head.n_out, head.n_in - n_first_axes)
     return Screen(scores, rest, axes, _joined(bounds), MARGIN, MARGINS, N_FIRST)
+
+
+def _second_moments(states: Floats) -> NDArray[np.float64]:
+    """Of states brought to length 1, (hidden_size, hidden_size)."""
+    total = np.zeros((states.shape[1], states.shape[1]))
+    for start in range(0, len(states), _STATES):
+        part = states[start : start + _STATES]
+        part = part / np.linalg.norm(part, axis=1, keepdims=True)
+        total += part.T @ part
+    return total / len(states)
 
 
 def _joined(bounds: list[NDArray[np.float64]]) -> Floats:
     return np.concatenate(bounds).astype(np.float32)
 
 
-def _slabs(head: Weight) -> Iterator[Floats]:
-    """The head's rows as float32 (16 groups, padded n_in), some at a time."""
+def _slabs(head: Weight) -> Iterator[tuple[slice, Floats]]:
+    """The head's rows as float32 (16 groups, padded n_in), some groups at a time."""
     for start in range(0, len(head.data), _SLAB):
-        yield weight_format(head.format).dequantize(head.data[start : start + _SLAB])
+        at = slice(start, start + _SLAB)
+        yield at, weight_format(head.format).dequantize(head.data[at])
+
+
+def _empty(name: str, head: Weight, n_in: int) -> Weight:
+    """Room for as many rows as the head's of n_in numbers."""
+    shape = len(head.data), -(-n_in // COLUMNS), weight_format(name).BLOCK_BYTES
+    return Weight(name, np.empty(shape, np.uint8), head.n_out, n_in)
 
 
 def _lengths(rows: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ A model's own answers are what its hidden states are like in use, in its languag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,16 +58,19 @@ def answers(
     questions: Sequence[str] = QUESTIONS,
     n_tokens: int = ANSWER_TOKENS,
     seed: int = 1,
+    on_choice: Callable[[], None] | None = None,
 ) -> Iterator[tuple[list[int], int]]:
     """(token ids of a prompt and its answer, length of the prompt), one for each question.
 
+    on_choice is called when a token, or the end, was chosen: the decoder's latest call was for it.
     Without a tokenizer or a chat form the text is what follows single random tokens.
     """
-    params = SamplingParams(temperature=0.8, top_k=0, max_tokens=n_tokens, seed=seed)
+    params = SamplingParams(temperature=0.8, top_k=0, max_tokens=n_tokens, seed=seed, lookup=False)
     for prompt in _prompts(model, questions, seed):
         generation = stream(model, prompt, params)
         for _ in generation:
-            pass
+            if on_choice is not None:
+                on_choice()
         yield [*prompt, *generation.token_ids], len(prompt)
 
 

@@ -15,7 +15,7 @@ from engine.model import Model
 from engine.sparsity import calibration, kv
 from engine.sparsity.knob import NotCalibratedError, parse_level
 from engine.sparsity.levels import Sparsity
-from engine.sparsity.texts import QUESTIONS
+from engine.sparsity.texts import ANSWER_TOKENS, QUESTIONS
 from tests.engine.decoders import small_config, small_model
 
 IDS = [5, 17, 3, 88, 42, 7]
@@ -75,6 +75,19 @@ def test_a_calibration_is_kept_and_read_again(model: Model) -> None:
     for name in ("scores", "rest", "basis"):
         assert_array_equal(getattr(ours, name).data, getattr(theirs, name).data)
         assert getattr(ours, name)[2:] == getattr(theirs, name)[2:]
+
+
+def test_states_are_those_of_each_token_and_end_of_the_answers(model: Model) -> None:
+    model.stop_ids = frozenset({11, 12, 13, 14})
+    texts, states = calibration.collect(model, lambda stage, fraction: None)
+    expected, n_ends = [], 0
+    for text in texts:  # the prompt of a model without a tokenizer is one token
+        model.decoder.extend(model.decoder.new_cache(), text, all_logits=True)
+        ended = len(text) <= ANSWER_TOKENS
+        expected.append(model.decoder.states(len(text))[: None if ended else -1])
+        n_ends += ended
+    assert 0 < n_ends < len(texts)
+    np.testing.assert_allclose(states, np.concatenate(expected), atol=1e-5)
 
 
 def test_balanced_gives_the_tokens_of_off_and_off_the_bits_of_before(model: Model) -> None:
