@@ -1,7 +1,7 @@
 """The entry point of `sparsechat`: finds the verb, sets up logging, turns errors into one line.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 model or knowledge base not found, 4 no evidence where it
-is required, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage, 3 model, adapter or knowledge base not found, 4 no evidence
+where it is required, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def _overview() -> None:
     render.out("  sparsechat --version     which build this is")
     render.out("  -v, -vv                  log to stderr too\n")
     render.out(
-        "exit codes: 0 done, 1 failed, 2 usage, 3 model or knowledge base not found, 4 no evidence "
-        "(ask --require-evidence), 130 interrupted"
+        "exit codes: 0 done, 1 failed, 2 usage, 3 model, adapter or knowledge base not found, 4 no "
+        "evidence (ask --require-evidence), 130 interrupted"
     )
 
 
@@ -141,12 +141,13 @@ def _explain(error: Exception, log_path: Path | None) -> int:
 
 
 def _is_missing(error: Exception) -> bool:
-    """Whether a model, a knowledge base or an encoder is not there."""
+    """Whether a model, an adapter, a knowledge base or an encoder is not there."""
     if not isinstance(error, FileNotFoundError):
         return False
+    from bot.adapters import AdapterNotFoundError
     from data.models import ModelNotFoundError
 
-    if isinstance(error, ModelNotFoundError):
+    if isinstance(error, ModelNotFoundError | AdapterNotFoundError):
         return True
     if "retrieval" not in sys.modules:
         return False

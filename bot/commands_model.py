@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from bot import render
+from bot import adapters, render
 from bot.answering import drafts
 from bot.answering import stats as turn_stats
 from bot.commands import command
@@ -78,6 +78,8 @@ def stats(state: ShellState, argument: str) -> None:
         found = state.chat.model
         render.out(f"threads: {found.threads}, instructions: {found.instructions}")
         render.out(f"sparsity: {level_line(found.sparsity.level, cost_in_use(found))}")
+        if found.adapter is not None:
+            render.out(f"adapter: {adapters.line_of(found.adapter)}")
     if peak := _peak_memory():
         render.out(f"memory: {peak / 2**20:,.0f} MiB at most")
 
@@ -90,6 +92,8 @@ def _describe(loaded: LoadedModel) -> None:
         f"({found.n_bytes / 1e6:,.1f} MB), context {found.max_seq_len:,} tokens, "
         f"fingerprint {found.fingerprint[:12]}"
     )
+    if found.adapter is not None:
+        render.out(f"adapter {adapters.line_of(found.adapter)}")
 
 
 def _peak_memory() -> int:

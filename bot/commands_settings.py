@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from bot import render
+from bot import adapters, render
 from bot.commands import command
 from bot.knowledge import OFF, open_base
 from bot.settings import Value, parse, rules, setting_name, show
@@ -68,6 +68,8 @@ def set_(state: ShellState, argument: str) -> None:
     if not argument:
         raise ValueError("/set takes NAME=VALUE; /hyperparameters shows the names and values")
     changes, unset = assignments(argument, _SETTABLE)
+    if isinstance(adapter := changes.get("adapter", OFF), str) and adapter != OFF:
+        adapters.find(adapter)  # its errors, before anything changes
     base = changes.get("kb", OFF)
     if isinstance(base, str) and base != OFF:
         open_base(base).close()  # its errors, before anything changes

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bot.adapters import use_adapter, wanted_adapter
 from bot.interrupts import Interrupts
 from bot.settings import Settings, Value, parse
 from bot.sparsity import CALIBRATING, Calibration, progress_line, use_level
@@ -26,14 +27,18 @@ POLL_S = 0.05  # waits are cut into pieces: Windows does not hear Ctrl-C inside 
 class LoadedModel:
     """A model and the name it was asked for by.
 
-    level  of sparsity that it was asked to have; model.sparsity says which one it has
-    news   what the user should be told about that, or ""
+    level    of sparsity that it was asked to have; model.sparsity says which one it has
+    news     what the user should be told about that, or ""
+    adapter  that it was asked to have; model.adapter says which one it has
+    refused  why it has not got it, or ""
     """
 
     name: str
     model: Model
     level: Level = "off"
     news: str = ""
+    adapter: str | None = None
+    refused: str = ""
 
 
 @dataclass
@@ -132,8 +137,10 @@ def load_model(
         raise ValueError(
             f"{found.path} has no tokenizer, so it gives numbers and no text; choose another model"
         )
+    adapter = wanted_adapter(settings)
+    refused = "" if adapter is None else use_adapter(model, adapter)
     news = use_level(model, settings.sparsity, on_progress, calibration)
-    return LoadedModel(found.name, model, settings.sparsity, news)
+    return LoadedModel(found.name, model, settings.sparsity, news, adapter, refused)
 
 
 def checkpoint_settings(model: Model) -> dict[str, Value]:

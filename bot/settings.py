@@ -121,6 +121,9 @@ class Settings:
         DEFAULT_LEVEL,
         Rule("level", "what a token may skip: off, exact, balanced, fast, 0-0.9", felt="set"),
     )
+    adapter: str | None = _set(
+        None, Rule("text", "adapter of the model: a name or a folder; off = none", felt="set")
+    )
     max_seq_len: int | None = _set(
         None, Rule("int", "context length in tokens; not set = the model's", low=2, felt="load")
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bot import citations, render, sessions, terminal
+from bot.adapters import use_adapter, wanted_adapter
 from bot.answering import ending, say_found, show_turn, stats
 from bot.chat import Chat
 from bot.config import Config
@@ -42,6 +43,8 @@ class ShellState:
     levels: list[Level] = field(default_factory=list)  # of sparsity, one for each usage
     last_turn: Turn | None = None
     tried_level: Level | None = None  # what the model in use was last asked for; None: ask anew
+    tried_adapter: str | None = None  # the same; None = none
+    adapter_refused: str = ""  # why it is not in use
     saved_kv: SavedKV = field(init=False)
     knowledge: Knowledge = field(init=False)
 
@@ -67,7 +70,34 @@ class ShellState:
         model, threads = self.chat.model, self.chat.settings.threads
         if model is not None:  # after what the worker has to do with it now
             self.loader.worker.submit(lambda: model.set_threads(threads))
-            self._use_level(model)
+            steps = self._use_level, self._use_adapter
+            # a share of the feed-forward and an adapter exclude each other: what goes goes first
+            for step in steps if wanted_adapter(self.chat.settings) else reversed(steps):
+                step(model)
+
+    def change_adapter(self, wanted: str | None) -> None:
+        """Let the model in use have it from now on; ValueError (the one in use stays) when it
+        cannot."""
+        model, before = self.chat.model, self.tried_adapter
+        assert model is not None
+        refused = self.loader.worker.submit(lambda: use_adapter(model, wanted)).result()
+        if refused:
+            self.loader.worker.submit(lambda: use_adapter(model, before)).result()
+            raise ValueError(refused)
+        self.tried_adapter, self.adapter_refused = wanted, ""
+
+    def _use_adapter(self, model: Model) -> None:
+        """Let the model have the adapter that is set; one that arrives later brings its own."""
+        wanted = wanted_adapter(self.chat.settings)
+        if wanted == self.tried_adapter or self.loader.loading is not None:
+            return
+        refused = self.loader.worker.submit(lambda: use_adapter(model, wanted)).result()
+        self._say_adapter(wanted, refused)
+
+    def _say_adapter(self, wanted: str | None, refused: str) -> None:
+        self.tried_adapter, self.adapter_refused = wanted, refused
+        if refused:
+            render.note(f"no adapter is in use: {refused}")
 
     def _use_level(self, model: Model) -> None:
         """Let the model have the level that is set; a model that arrives later brings its own."""
@@ -208,6 +238,7 @@ class ShellState:
         self.chat.use_model(loaded.model)
         self.config.layers["checkpoint"] = checkpoint_settings(loaded.model)
         self.tried_level = loaded.level
+        self._say_adapter(loaded.adapter, loaded.refused)
         if loaded.news:
             render.note(loaded.news)
         self.apply_settings()

@@ -6,6 +6,7 @@ The engine's surface is that of design.md §7; nothing here imports Numba.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
 import time
@@ -148,6 +149,22 @@ class FakeSparsity(NamedTuple):
     proves: bool = False
 
 
+class FakeAdapter(NamedTuple):
+    name: str
+    path: Path
+    rank: int = 16
+    n_weights: int = 4321
+    base_name: str = "tiny"
+
+
+def make_adapter(folder: Path, **config: Any) -> Path:
+    """A folder that passes for an adapter as long as nobody reads its weights."""
+    folder.mkdir(parents=True)
+    keys = {"peft_type": "LORA", "r": 16, "lora_alpha": 32, "base_model_name_or_path": "tiny"}
+    (folder / "adapter_config.json").write_text(json.dumps(keys | config))
+    return folder
+
+
 @dataclass
 class FakeModel:
     """Gives its replies in order, the last one again and again."""
@@ -172,6 +189,10 @@ class FakeModel:
     sparsity: FakeSparsity = field(default_factory=FakeSparsity)
     levels: list[Level] = field(default_factory=list)  # that were set
     costs: dict[Level, LevelCost] = field(default_factory=dict)  # {} = not calibrated
+    adapter: FakeAdapter | None = None
+    adapter_digest: str = ""
+    adapters: list[str | None] = field(default_factory=list)  # that were set
+    misfits: set[str] = field(default_factory=set)  # names of adapters that it refuses
 
     def cached_prefix(self, ids: Sequence[int]) -> int:
         same = itertools.takewhile(
@@ -197,6 +218,13 @@ class FakeModel:
             raise NotCalibratedError(f"sparsity {level} needs a calibration of {self.path.name}")
         self.sparsity = FakeSparsity(level, skips)
         self.levels.append(level)
+
+    def set_adapter(self, path: Path | None) -> None:
+        if path is not None and path.name in self.misfits:
+            raise ValueError(f"the adapter {path.name} was trained on another model")
+        self.adapter = None if path is None else FakeAdapter(path.name, path)
+        self.adapter_digest = "" if path is None else "a" * 64
+        self.adapters.append(None if path is None else path.name)
 
     def close(self) -> None:
         self.is_closed = True

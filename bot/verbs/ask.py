@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if not question.strip():
         args.usage_error('a question is missing: sparsechat ask "…", or text on standard input')
 
+    from bot.adapters import find, wanted_adapter
     from bot.config import read_config
     from bot.interrupts import Interrupts
     from bot.loading import Interrupted, ModelLoader, find_model
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     config, interrupts = read_config(flags), Interrupts()
     knowledge = None if args.raw else _knowledge(config, interrupts, args)
     found = find_model(config.settings().model)
+    if (adapter := wanted_adapter(config.settings())) is not None:
+        find(adapter)
     worker = Worker()
     loader = ModelLoader(worker)
     loader.start(found, config.settings())
@@ -132,6 +135,8 @@ class Answer:
             loaded = self.loader.wait(self.interrupts, show)
         finally:
             status.clear()
+        if loaded.refused:
+            raise ValueError(loaded.refused)  # an answer without it would pass for one with it
         if loaded.news:
             render.note(loaded.news)
         return loaded
@@ -203,7 +208,7 @@ def whole_question(words: list[str]) -> str:
 
 def as_json(turn: Turn, loaded: LoadedModel, known: Evidence | None = None) -> dict[str, Any]:
     """What --json prints; "retrieval" is there when a knowledge base was asked."""
-    from bot import citations
+    from bot import adapters, citations
     from bot.sparsity import to_record
 
     usage = turn.usage
@@ -229,6 +234,7 @@ def as_json(turn: Turn, loaded: LoadedModel, known: Evidence | None = None) -> d
             "fingerprint": loaded.model.fingerprint,
             "weight_format": loaded.model.weight_format,
         },
+        "adapter": adapters.to_record(loaded.model),
         "seed": usage.seed,
         "sparsity": to_record(loaded.model),
         **retrieval,

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     for line in mistyped_variables(os.environ):
         render.err(f"warning: {line}")
 
+    from bot.adapters import find, wanted_adapter
     from bot.knowledge import wanted_base
     from bot.loading import find_model
     from bot.offering import ensure_base
@@ -33,8 +34,11 @@ def run(args: argparse.Namespace) -> int:
     found, base = find_model(settings.model), wanted_base(settings)
     if base is not None:
         ensure_base(base)
+    if (adapter := wanted_adapter(settings)) is not None:
+        find(adapter)
     if terminal.is_terminal(sys.stdin):
-        using = f"{found.name} · {base}" if base else found.name
+        named = f"{found.name} with {adapter}" if adapter else found.name
+        using = f"{named} · {base}" if base else named
         render.out(f"sparsechat {version()} · {using} · /help lists the commands, Ctrl-D leaves")
     from bot.opening import open_shell
 

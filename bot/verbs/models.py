@@ -1,4 +1,4 @@
-"""List, fetch, inspect and remove models.
+"""List, fetch, inspect and remove models; list adapters.
 
 Only `pull` uses the network. With --json, one JSON object goes to stdout and nothing else does;
 errors stay on stderr and in the exit code.
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bot import render, terminal
+from bot import adapters, render, terminal
 from bot.model_card import describe
 from data import catalogue, files, hub_cache, models, records
 from data.catalogue import RegisteredModel
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help=as_json)
     actions = parser.add_subparsers(dest="models_action", metavar="ACTION")
     for name, summary in (
-        ("list", "the models that are installed, can be pulled, or lie in the hub cache"),
+        ("list", "models that are installed, can be pulled, or lie in the hub cache; adapters"),
         ("pull", "fetch a model and verify it; goes on where an earlier pull stopped"),
         ("show", "what a model is: shapes, quantisation, context, licence, hash"),
         ("rm", "delete a pulled model"),
@@ -176,9 +176,9 @@ def _pull(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    rows = _rows()
+    rows, adapted = _rows(), adapters.rows()
     if args.json:
-        _print_json({"default": DEFAULT_MODEL, "models": rows})
+        _print_json({"default": DEFAULT_MODEL, "models": rows, "adapters": adapted})
         return 0
     width = max(len(row["name"]) for row in rows)
     for row in rows:
@@ -186,6 +186,10 @@ def _list(args: argparse.Namespace) -> int:
         size = files.megabytes(row["size"]) if row["size"] else "?"
         facts = f"{row['status']:<10} {size:>9}  {row['licence'] or '?':<11} {row['title'] or ''}"
         render.out(f"{mark} {row['name']:<{width}}  {facts}".rstrip())
+    if adapted:
+        render.out("adapters, for --adapter NAME:")
+    for line in adapters.lines(adapted):
+        render.out(line)
     render.err("* = default; `sparsechat models pull NAME` fetches one that is available")
     return 0
 

@@ -19,6 +19,7 @@ from tests.fakes import (
     FakeModel,
     Reply,
     fake_cost,
+    make_adapter,
     passage,
     replies,
 )
@@ -97,6 +98,7 @@ def test_json_is_one_object_with_everything(asked: Asked) -> None:
         "timings": {"prefill_s": 0.27, "time_to_first_token_s": 0.37, "decode_s": 0.8},
         "reason": "stop",
         "model": {"name": "tiny", "fingerprint": "f" * 64, "weight_format": "q8"},
+        "adapter": None,
         "seed": 5,
         "sparsity": {"level": "off"},
     }
@@ -329,3 +331,28 @@ def test_one_question_makes_no_vectors(asked: Asked, docs: FakeBase) -> None:
     docs.n_embedded = 0
     asked("Where is Zurich?", "--kb", "docs")
     assert docs.n_embedded == 0
+
+
+def test_an_adapter_answers_and_is_named_in_json(asked: Asked, home: Path) -> None:
+    folder = make_adapter(home / "data" / "adapters" / "polite")
+    code, out, _ = asked("--adapter", "polite", "--json", "Where?")
+    assert code == 0
+    expected = {"name": "polite", "path": str(folder), "rank": 16, "sha256": "a" * 64}
+    assert json.loads(out)["adapter"] == expected
+
+
+def test_an_adapter_that_is_not_there_ends_it_before_a_model_is_loaded(asked: Asked) -> None:
+    code, out, err = asked("--adapter", "polite", "Where?")
+    assert (code, out) == (3, "")
+    assert err.startswith("sparsechat: there is no adapter 'polite'; ")
+    assert asked.engine.loads == []
+
+
+def test_an_adapter_of_another_model_is_an_error_not_an_answer_without_it(
+    asked: Asked, home: Path
+) -> None:
+    make_adapter(home / "data" / "adapters" / "polite")
+    asked.model.misfits.add("polite")
+    code, out, err = asked("--adapter", "polite", "Where?")
+    assert (code, out) == (1, "")
+    assert err == "sparsechat: the adapter polite was trained on another model\n"

@@ -13,13 +13,14 @@ import pytest
 from bot import terminal
 from bot.__main__ import main
 from bot.verbs import models as verb
-from data import catalogue, files, records, wheels
+from data import catalogue, files, paths, records, wheels
 from data.catalogue import RegisteredModel
 from data.download import DownloadError
 from data.models import DEFAULT_MODEL
 from data.records import FileRecord, InstalledModel
 from tests.data.hub_layout import cache_repository
 from tests.data.wheel_maker import MODEL, make_wheel, sha256, tiny_model
+from tests.fakes import make_adapter
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +122,18 @@ def test_the_list_has_installed_available_and_cached_models(
     assert rows["org/cached"]["status"] == "hub cache"
     assert rows[DEFAULT_MODEL]["status"] == "available"
     assert [name for name, row in rows.items() if row["default"]] == [DEFAULT_MODEL]
+
+
+def test_the_list_ends_with_the_adapters(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_adapter(paths.data_dir() / "adapters" / "polite")
+    assert main(["models"]) == 0
+    head, row = capsys.readouterr().out.splitlines()[-2:]
+    assert head == "adapters, for --adapter NAME:"
+    assert re.fullmatch(r"  polite  rank 16 +0\.1 kB  for tiny", row)
+    (row,) = run_json(capsys, "list")["adapters"]
+    assert row.pop("size") > 0
+    expected = {"name": "polite", "path": str(folder), "rank": 16, "base": "tiny", "problem": None}
+    assert row == expected
 
 
 def test_json_may_stand_before_the_action(capsys: pytest.CaptureFixture[str]) -> None:
