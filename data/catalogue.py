@@ -36,11 +36,15 @@ class WheelSource:
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """A repository on the Hugging Face hub: one GGUF file, or (file None) a model directory."""
+    """A repository on the Hugging Face hub: one GGUF file, or (file None) a model directory.
+
+    patterns  of a repository of data ("unified_*.jsonl"): which of its files are meant
+    """
 
     repository: str
     revision: str | None = None
     file: str | None = None
+    patterns: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -62,12 +62,12 @@ class _Remote:
 def fetch(
     url: str,
     part: Path,
-    sha256: str,
+    sha256: str | None,
     *,
     bytes_after: int = 0,
     on_progress: Progress | None = None,
 ) -> None:
-    """Download `url` into `part` and compare its SHA-256.
+    """Download `url` into `part` and compare its SHA-256; None: any bytes are the right ones.
 
     bytes_after  further bytes the caller will need on the same disk (checked before the start)
     Raises DownloadError (bytes kept in `part` for the next attempt), WrongHashError and
@@ -91,7 +91,8 @@ def fetch(
                     f"{error} at {_host(url)}; {kept}the same command tries again"
                 ) from error
             time.sleep(RETRY_PAUSE_S * (ATTEMPTS - left))
-    verify(part, sha256, report)
+    if sha256 is not None:
+        verify(part, sha256, report)
 
 
 def verify(path: Path, sha256: str, on_progress: Progress) -> None:

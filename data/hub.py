@@ -60,7 +60,8 @@ def look_up(source: HubSource) -> Listing:
     with _one_line():
         from huggingface_hub import HfApi
 
-        info = HfApi().model_info(
+        api = HfApi()
+        info = (api.dataset_info if source.patterns else api.model_info)(
             source.repository,
             revision=source.revision,
             files_metadata=True,
@@ -80,6 +81,8 @@ def look_up(source: HubSource) -> Listing:
 
 def choose(names: list[str], source: HubSource) -> list[str]:
     """Which of a repository's files make the model; DownloadError when none or too many do."""
+    if source.patterns:
+        return _matching(names, source)
     if source.file:
         if source.file not in names:
             raise DownloadError(f"{source.repository} has no file {source.file}{_ggufs(names)}")
@@ -105,6 +108,14 @@ def choose(names: list[str], source: HubSource) -> list[str]:
     )
 
 
+def _matching(names: list[str], source: HubSource) -> list[str]:
+    found = [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in source.patterns)]
+    if not found:
+        wanted = " or ".join(source.patterns)
+        raise DownloadError(f"{source.repository} has no file that matches {wanted}")
+    return found
+
+
 def fetch_files(
     source: HubSource, listing: Listing, folder: Path, on_progress: Progress
 ) -> list[FileRecord]:
@@ -114,7 +125,7 @@ def fetch_files(
     try:
         with _watched(folder, total, on_progress), files.room(folder, lambda: _left(folder, total)):
             for file in listing.files:
-                _download(source.repository, file.name, listing.commit, folder)
+                _download(source, file.name, listing.commit, folder)
     except files.DiskFullError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -123,11 +134,12 @@ def fetch_files(
     return held
 
 
-def _download(repository: str, name: str, commit: str, folder: Path) -> None:
+def _download(source: HubSource, name: str, commit: str, folder: Path) -> None:
+    kind = {"repo_type": "dataset"} if source.patterns else {}
     with _one_line():
         from huggingface_hub import hf_hub_download
 
-        hf_hub_download(repository, name, revision=commit, local_dir=folder)
+        hf_hub_download(source.repository, name, revision=commit, local_dir=folder, **kind)
 
 
 def _checked(path: Path, file: HubFile) -> FileRecord:

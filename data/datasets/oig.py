@@ -7,7 +7,7 @@ of it. What stands before the first turn is the system's. The other fields do no
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import Row, Turn
@@ -42,3 +42,12 @@ def turns_of(text: str) -> list[Turn]:
         role = _ROLES[marker[1]]
         turns.append(Turn(role, text[marker.end() : end].strip(), role == "assistant"))
     return turns
+
+
+def text_of(turns: Iterable[Turn]) -> str:
+    """The text that `turns_of` reads as these turns; ValueError where a content forges a marker."""
+    turns, marks = list(turns), {role: f"<{name}>: " for name, role in _ROLES.items()}
+    text = "\n".join(marks.get(turn.role, "") + turn.content for turn in turns)
+    if [turn[:2] for turn in turns_of(text)] != [turn[:2] for turn in turns]:
+        raise ValueError("<human>: or <bot>: begins a line of its own text")
+    return text

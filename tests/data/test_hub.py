@@ -74,6 +74,15 @@ def test_a_repository_without_a_readable_model_is_refused(names: list[str]) -> N
         hub.choose(names, SOURCE)
 
 
+def test_of_a_repository_of_data_the_files_that_match_are_fetched() -> None:
+    source = HubSource("org/data", patterns=("a_*.jsonl", "b/*"))
+    assert hub.choose(["a_1.jsonl", "a.jsonl", "b/c.txt"], source) == ["a_1.jsonl", "b/c.txt"]
+    with pytest.raises(
+        DownloadError, match=r"org/data has no file that matches a_\*.jsonl or b/\*"
+    ):
+        hub.choose(["README.md"], source)
+
+
 class OfflineModeIsEnabled(ConnectionError):
     pass
 
@@ -226,6 +235,7 @@ def small_hub() -> Iterator[str]:
 
         def _answer(self, path: str, with_body: bool) -> None:
             name = path.rpartition("/")[2]
+            path = path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
             headers = {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
             if path == "/api/models/org/name":
                 body = json.dumps(self._info()).encode()
@@ -274,15 +284,8 @@ def small_hub() -> Iterator[str]:
     thread.join()
 
 
-def test_the_real_library_pulls_a_directory_that_resolve_then_finds(
-    small_hub: str, tmp_path: Path
-) -> None:
-    code = (
-        "from data import models\n"
-        "made = models.pull('org/name')\n"
-        "print(made.licence, made.source, made.sha256, sep='\\n')\n"
-        "print(models.resolve('org/name').path)"
-    )
+def run_against(small_hub: str, tmp_path: Path, code: str) -> str:
+    """What `code` prints in a process that knows no other hub and has `tmp_path` for its files."""
     # the endpoint is read when the library is imported: hence another process
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
@@ -300,8 +303,38 @@ def test_the_real_library_pulls_a_directory_that_resolve_then_finds(
         cwd=REPOSITORY,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_real_library_fetches_files_of_a_repository_of_data(
+    small_hub: str, tmp_path: Path
+) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from data import hub\n"
+        "from data.catalogue import HubSource\n"
+        "source = HubSource('org/name', patterns=('*.safetensors',))\n"
+        "listing = hub.look_up(source)\n"
+        f"held = hub.fetch_files(source, listing, Path({str(tmp_path)!r}), lambda *report: None)\n"
+        "print(listing.commit, *(record.name for record in held))"
+    )
+    assert run_against(small_hub, tmp_path, code) == f"{COMMIT} model.safetensors\n"
+    held = (tmp_path / "model.safetensors").read_bytes()
+    assert held == CONTENT["model.safetensors"]
+
+
+def test_the_real_library_pulls_a_directory_that_resolve_then_finds(
+    small_hub: str, tmp_path: Path
+) -> None:
+    code = (
+        "from data import models\n"
+        "made = models.pull('org/name')\n"
+        "print(made.licence, made.source, made.sha256, sep='\\n')\n"
+        "print(models.resolve('org/name').path)"
+    )
+    printed = run_against(small_hub, tmp_path, code)
     folder = tmp_path / "home" / "data" / "models" / "org--name"
-    assert done.stdout.splitlines() == [
+    assert printed.splitlines() == [
         "apache-2.0",
         f"hub repository org/name@{COMMIT}",
         hashlib.sha256(CONTENT["model.safetensors"]).hexdigest(),
