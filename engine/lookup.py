@@ -12,10 +12,11 @@ came true and by what calls of each size take on this machine, which is measured
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import log2
 
 LONGEST_NGRAM = 3
 LONGEST_MATCH = 32  # a longer one says no more
-SIZES = (2, 4, 8, 16, 32)  # tokens of a call with a draft, the token before it included
+SIZES = (2, 3, 4, 8, 16, 32)  # tokens of a call with a draft, the token before it included
 
 
 class NgramIndex:
@@ -80,9 +81,9 @@ class NgramIndex:
 class CallTimes:
     """What calls of several tokens have taken of late, in calls of one token.
 
-    Sizes that were not tried count as GROWTH times the next smaller one: halves of a call show what
-    it takes at most, so a trial costs little. A size that is not used seems a little cheaper with
-    every call, so that it is tried again after a while.
+    Sizes that were not tried count as GROWTH times the next smaller one for twice the tokens: parts
+    of a call show what it takes at most, so a trial costs little. A size that is not used seems a
+    little cheaper with every call, so that it is tried again after a while.
     """
 
     UNTRIED = 1.1  # a call of two tokens: they share one read of the weights
@@ -99,7 +100,10 @@ class CallTimes:
             return float("inf")
         if n_tokens in self._several:
             return self._several[n_tokens]
-        return self.UNTRIED if n_tokens == SIZES[0] else self.GROWTH * self.of(n_tokens // 2)
+        if n_tokens == SIZES[0]:
+            return self.UNTRIED
+        smaller = SIZES[SIZES.index(n_tokens) - 1]
+        return self.of(smaller) * self.GROWTH ** log2(n_tokens / smaller)
 
     def measured(self) -> dict[int, float]:
         """Of the sizes that were tried, smallest first."""
