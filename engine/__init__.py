@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.model import Model, load
     from engine.sampling import SamplingParams
     from engine.saved_cache import SavedCaches
+    from engine.sparsity.auto import Trial
     from engine.sparsity.cost import calibrate, compare_with_dense, level_costs
     from engine.sparsity.knob import NotCalibratedError
     from engine.sparsity.level_cost import LevelCost
@@ -27,6 +28,7 @@ _HOME = {
     "SamplingParams": "engine.sampling",
     "SavedCaches": "engine.saved_cache",
     "Step": "engine.generate",
+    "Trial": "engine.sparsity.auto",
     "Usage": "engine.generate",
     "load": "engine.model",
     "stream": "engine.generate",
@@ -45,6 +47,7 @@ __all__ = [
     "SamplingParams",
     "SavedCaches",
     "Step",
+    "Trial",
     "Usage",
     "calibrate",
     "compare_with_dense",

@@ -41,32 +41,47 @@ class Calibration(NamedTuple):
 def calibrate(model: Model, on_progress: Progress | None = None) -> Calibration:
     """Measure, and keep it beside the packed weights where they are kept.
 
-    About 15 seconds for a model of 135M weights. The conversation's cache is used and left empty.
+    About ten seconds for a model of 135M weights. The conversation's cache is used and left empty.
     """
     report = on_progress or (lambda stage, fraction: None)
-    found_texts, states = collect(model, report)
-    report("the head", 0.0)
-    matrices = model.weights.matrices
-    screen = head.calibrated(matrices.get("head", matrices["embedding"]), states)
-    found = Calibration(screen, found_texts)
-    if model.packed_file is not None:
-        try:
-            packed.write(file_of(model.packed_file), _entries(found))
-        except OSError as error:
-            logger.warning("cannot keep the calibration: {}", error)
-    return found
-
-
-def collect(model: Model, on_progress: Progress) -> tuple[list[list[int]], Floats]:
-    """Questions with their answers as token ids, and what the head was multiplied with for each
-    token of the answers and their ends: float32 (n, hidden_size)."""
-    found: list[list[int]] = []
-    states = _States(model)
-    for i, (token_ids, _) in enumerate(texts.answers(model, on_choice=states.add)):
-        on_progress("the model's own answers", i / len(texts.QUESTIONS))
-        found.append(token_ids)
+    collection = Collection(model)
+    report("the model's own answers", 0.0)
+    while (done := collection.step()) < 1:
+        report("the model's own answers", done)
     model.cache.truncate(0)
-    return found, states.rows[: states.n]
+    report("the head", 0.0)
+    return collection.finish()
+
+
+class Collection:
+    """A calibration in parts: an answer of the model at each step, which uses model.cache."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._states = _States(model)
+        self._answers = texts.answers(model, on_choice=self._states.add)
+        self._found: list[list[int]] = []
+
+    def step(self) -> float:
+        """One more answer; the share of them that is there."""
+        answer = next(self._answers, None)
+        if answer is None:
+            return 1.0
+        self._found.append(answer[0])
+        return len(self._found) / len(texts.QUESTIONS)
+
+    def finish(self) -> Calibration:
+        """What follows from the answers, kept where that can be; about two seconds."""
+        model, states = self._model, self._states
+        matrices = model.weights.matrices
+        head_matrix = matrices.get("head", matrices["embedding"])
+        found = Calibration(head.calibrated(head_matrix, states.rows[: states.n]), self._found)
+        if model.packed_file is not None:
+            try:
+                packed.write(file_of(model.packed_file), _entries(found))
+            except OSError as error:
+                logger.warning("cannot keep the calibration: {}", error)
+        return found
 
 
 class _States:

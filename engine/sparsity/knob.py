@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+AUTO = "auto"  # off or exact, whichever is faster
 LEVELS = ("off", "exact", "balanced", "fast")
+NAMES = (AUTO, *LEVELS)
 HIGHEST = 0.9  # of a feed-forward
 DEFAULT = "off"
-RULE = f"{', '.join(LEVELS)}, or a number from 0 to {HIGHEST}"
+RULE = f"{', '.join(NAMES)}, or a number from 0 to {HIGHEST}"
 
 Level = str | float
 
@@ -17,15 +19,15 @@ class NotCalibratedError(ValueError):
 
 
 def parse_level(value: str | float) -> Level:
-    """One of LEVELS, or the share of every feed-forward that is skipped; ValueError."""
+    """One of NAMES, or the share of every feed-forward that is skipped; ValueError."""
     if isinstance(value, str):
         word = value.strip().lower()
-        if word in LEVELS:
+        if word in NAMES:
             return word
         try:
             value = float(word)
         except ValueError:
-            near = get_close_matches(word, LEVELS, n=1)
+            near = get_close_matches(word, NAMES, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"sparsity takes {RULE}, got {value!r}{hint}") from None
     if isinstance(value, bool) or not 0 <= value <= HIGHEST:

@@ -9,9 +9,10 @@ from engine.sparse_formats import Sparse
 from engine.sparsity import calibration, copies, kv
 from engine.sparsity.calibration import Calibration
 from engine.sparsity.copies import can_copy
-from engine.sparsity.knob import LEVELS, Level, NotCalibratedError, parse_level
+from engine.sparsity.knob import AUTO, LEVELS, Level, NotCalibratedError, parse_level
 from engine.sparsity.kv import KVBudget
 from engine.sparsity.thresholds import forced
+from engine.sparsity.trials import faster_level
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -52,6 +53,7 @@ class Sparsity(NamedTuple):
 def sparsity_of(model: Model, level: str | float) -> Sparsity:
     """What `level` means for a model.
 
+    auto      exact where that was seen to be faster (engine/sparsity/auto.py), else off
     off       nothing is skipped
     exact     the head behind a screen, and several tokens at a time proved by the whole head: the
               text, drawn or greedy, and its log-probabilities are those of off
@@ -64,6 +66,8 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
     ValueError; NotCalibratedError for a level that needs what `calibrate` measures.
     """
     level = parse_level(level)
+    if level == AUTO:
+        level = faster_level(model) or "off"
     if level in ("off", 0.0):
         return Sparsity(level)
     found = calibration.stored(model)

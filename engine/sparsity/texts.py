@@ -66,7 +66,7 @@ def answers(
     Without a tokenizer or a chat form the text is what follows single random tokens.
     """
     params = SamplingParams(temperature=0.8, top_k=0, max_tokens=n_tokens, seed=seed, lookup=False)
-    for prompt in _prompts(model, questions, seed):
+    for prompt in prompts(model, questions, seed):
         generation = stream(model, prompt, params)
         for _ in generation:
             if on_choice is not None:
@@ -74,7 +74,8 @@ def answers(
         yield [*prompt, *generation.token_ids], len(prompt)
 
 
-def _prompts(model: Model, questions: Sequence[str], seed: int) -> Iterator[list[int]]:
+def prompts(model: Model, questions: Sequence[str], seed: int) -> Iterator[list[int]]:
+    """Token ids of the questions as a chat asks them."""
     if model.tokenizer is None:
         random = np.random.default_rng(seed)
         for token_id in random.integers(0, model.config.vocab_size, len(questions)):
