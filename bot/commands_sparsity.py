@@ -8,23 +8,24 @@ from bot.commands import command
 from bot.settings import parse, show
 from bot.sparsity import Report, Stopped, cost_words, part_lines, run_with_progress
 from bot.state import ShellState
-from engine.sparsity.knob import LEVELS
+from engine.sparsity.knob import NAMES
 
 
 @command(
     "sparsity",
     usage="[LEVEL]",
     example="/sparsity balanced",
-    completer=lambda state, argument: LEVELS,
+    completer=lambda state, argument: NAMES,
 )
 def sparsity(state: ShellState, argument: str) -> None:
     """Show what a token skips and what that costs, or choose a level.
 
-    off computes everything; exact proves what it skipped afterwards, so that the text is the same;
-    balanced and fast skip what rarely matters, fast more of it; a number from 0 to 0.9 is the share
-    of every feed-forward that is skipped. A level that needs a calibration gets one, once for each
-    model (Ctrl-C leaves it out). Without LEVEL, the last answer is computed twice, with and
-    without: how far the probabilities of its words moved, and both speeds (Ctrl-C stops that).
+    auto is off or exact, which give the same text, whichever is faster: the shell tries that while
+    nobody asks. off computes everything; exact proves what it skipped afterwards; balanced and fast
+    skip what rarely matters, fast more of it; a number from 0 to 0.9 is the share of every
+    feed-forward that is skipped. A level that needs a calibration gets one, once for each model
+    (Ctrl-C leaves it out). Without LEVEL, the last answer is computed twice, with and without: how
+    far the probabilities of its words moved, and both speeds (Ctrl-C stops that).
     """
     if argument:
         level = parse("sparsity", argument)
@@ -46,7 +47,15 @@ def _in_use(state: ShellState) -> str:
     if state.chat.model is None or state.tried_level != state.chat.settings.sparsity:
         return ", from the next model on"
     level = state.chat.model.sparsity.level
-    return "" if level == state.chat.settings.sparsity else f", in use: {level}"
+    if level == state.chat.settings.sparsity:
+        return ""
+    return f", in use: {level}{_why_off(state)}"
+
+
+def _why_off(state: ShellState) -> str:
+    """What the level auto waits for."""
+    is_tried = state.trial is not None and state.trial.is_running
+    return ", until it is known whether exact is faster" if is_tried else ""
 
 
 def _speeds(state: ShellState) -> list[str]:

@@ -33,7 +33,7 @@ def open_shell(config: Config, found: ResolvedModel, log_path: Path | None) -> i
     loader = ModelLoader(worker)
     state = ShellState(config, Chat(settings), loader, interrupts)
     state.knowledge.waits = not terminal.is_terminal(sys.stdin)
-    edits = terminal.can_edit() and not settings.plain
+    edits = state.tries_levels = terminal.can_edit() and not settings.plain
     with interrupts, terminal.no_echo() if edits else nullcontext():
         loader.start(found, settings)
         state.saved_kv.remove_orphans()

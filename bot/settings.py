@@ -13,8 +13,9 @@ from functools import cache
 from typing import Any, Literal
 
 from engine.sparsity.knob import DEFAULT as DEFAULT_LEVEL
-from engine.sparsity.knob import LEVELS, parse_level
+from engine.sparsity.knob import NAMES as LEVELS
 from engine.sparsity.knob import RULE as LEVEL_RULE
+from engine.sparsity.knob import parse_level
 
 Value = str | int | float | bool | tuple[str, ...] | None
 
@@ -119,7 +120,7 @@ class Settings:
     )
     sparsity: str | float = _set(
         DEFAULT_LEVEL,
-        Rule("level", "what a token may skip: off, exact, balanced, fast, 0-0.9", felt="set"),
+        Rule("level", "what a token may skip: auto, off, exact, balanced, fast, 0-0.9", felt="set"),
     )
     adapter: str | None = _set(
         None, Rule("text", "adapter of the model: a name or a folder; off = none", felt="set")

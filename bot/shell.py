@@ -85,7 +85,7 @@ class Shell:
 
     def _loading_ended(self, future: Future[LoadedModel]) -> None:
         """On the worker thread: a failure is told at once, a success when it matters."""
-        if future.exception() is not None:
+        if future.exception() is not None or self._state.tries_levels:
             self._reader.interject(self._settle)
 
     def _begin_knowledge(self) -> None:

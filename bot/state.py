@@ -14,6 +14,7 @@ from bot.answering import ending, say_found, show_turn, stats
 from bot.chat import Chat
 from bot.config import Config
 from bot.followup import search_query
+from bot.idle import IdleTrial
 from bot.interrupts import Interrupts
 from bot.knowledge import Knowledge, wanted_base
 from bot.loading import LoadedModel, ModelLoader, checkpoint_settings
@@ -22,6 +23,7 @@ from bot.saved_kv import SavedKV
 from bot.settings import Settings
 from bot.sparsity import run_with_progress, use_level
 from bot.turn import Turn
+from engine.sparsity.knob import AUTO
 
 if TYPE_CHECKING:
     from bot.evidence import Evidence
@@ -45,6 +47,8 @@ class ShellState:
     tried_level: Level | None = None  # what the model in use was last asked for; None: ask anew
     tried_adapter: str | None = None  # the same; None = none
     adapter_refused: str = ""  # why it is not in use
+    tries_levels: bool = False  # while nobody asks
+    trial: IdleTrial | None = None
     saved_kv: SavedKV = field(init=False)
     knowledge: Knowledge = field(init=False)
 
@@ -109,6 +113,17 @@ class ShellState:
             self.loader.worker, self.interrupts, lambda report: use_level(model, level, report)
         ):
             render.note(line)
+        self._try_levels(model)
+
+    def _try_levels(self, model: Model) -> None:
+        """Let the engine find out what "auto" means for the model, where that is asked for."""
+        if self.trial is not None:
+            self.trial.stop()
+            self.trial = None
+        is_open = self.tried_level == AUTO and model.sparsity.level == "off"
+        if self.tries_levels and is_open and model.adapter is None:
+            self.trial = IdleTrial(self.loader.worker, model)
+            self.trial.start()
 
     def settle(self) -> LoadedModel | None:
         """Take over a model that has arrived; raises its failure, once."""
@@ -242,6 +257,7 @@ class ShellState:
         if loaded.news:
             render.note(loaded.news)
         self.apply_settings()
+        self._try_levels(loaded.model)
 
 
 def _way_out(turn: Turn) -> str:

@@ -71,8 +71,8 @@ def _plain(answer: Answer, scores: NDArray[np.float32]) -> Iterator[Choice]:
         scores = lookahead.logits_after(token_id, answer.room - n - 1)
 
 
-def _lookahead(answer: Answer, text: Sequence[int], proves: bool = False) -> Lookahead:
-    return Lookahead(answer.model, text, answer.params, answer.usage, answer.cancel, proves)
+def _lookahead(answer: Answer, text: Sequence[int]) -> Lookahead:
+    return Lookahead(answer.model, text, answer.params, answer.usage, answer.cancel)
 
 
 class _Draws:
@@ -111,9 +111,9 @@ class _Proven:
 
     def choices(self, scores: NDArray[np.float32]) -> Iterator[Choice]:
         """See the function."""
-        answer, decoder = self._answer, self._answer.model.decoder
-        # logits after the prompt are dense, and so are those of drafts
-        lookahead, is_dense, token_id = _lookahead(answer, answer.prompt_ids, True), True, -1
+        answer = self._answer
+        # logits after the prompt are dense, and so are those of long drafts
+        lookahead, is_dense, token_id = _lookahead(answer, answer.prompt_ids), True, -1
         while len(self._given) < answer.room:
             came_true = True
             if is_dense and self._held:
@@ -125,7 +125,7 @@ class _Proven:
                 yield token_id, logprob
             elif came_true:
                 token_id = chosen(scores, answer.params, self._draws)
-                self._hold(decoder.states(1)[0], token_id)
+                self._hold(lookahead.state(), token_id)
                 if self._is_due(token_id):
                     came_true = yield from self._prove()
             if answer.cancel.is_set():
@@ -133,10 +133,10 @@ class _Proven:
             if not came_true:
                 token_id, text = self._given[-1], [*answer.prompt_ids, *self._given]
                 answer.model.cache.truncate(len(text) - 1)
-                lookahead = _lookahead(answer, text[:-1], True)
+                lookahead = _lookahead(answer, text[:-1])
             left = answer.room - len(self._given) - len(self._held)
             scores = lookahead.logits_after(token_id, left - 1)
-            is_dense = lookahead.is_drafted
+            is_dense = lookahead.is_dense
 
     def _hold(self, state: NDArray[np.float32], token_id: int) -> None:
         if not self._held:

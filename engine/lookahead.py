@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from engine.generate import Usage
     from engine.model import Model
 
+_SCREENED = 3  # tokens of a greedy call that a screen still pays for
+
 
 class Lookahead:
     """One answer's calls of the decoder, with drafts if params.lookup; counts them in `usage`."""
@@ -32,12 +34,9 @@ class Lookahead:
         params: SamplingParams,
         usage: Usage,
         cancel: Cancel,
-        proves: bool = False,
     ) -> None:
-        """proves: calls of several tokens give all logits, whatever the level of sparsity."""
         self._model, self._usage, self._cancel = model, usage, cancel
         self._prompt_ids, self._n_best = prompt_ids, n_best_needed(params)
-        self._n_best_of_drafts = 0 if proves else self._n_best
         # the angles of a dynamic rope change with the length of the text at each call
         self._drafts = params.lookup and model.config.rope.scaling.kind != "dynamic"
         self._drafter: Drafter | None = None
@@ -61,9 +60,23 @@ class Lookahead:
         return self._rows[self._n_chosen]  # type: ignore[no-any-return]
 
     @property
-    def is_drafted(self) -> bool:
-        """Whether the latest logits came from a call of several tokens."""
-        return bool(self._draft)
+    def is_dense(self) -> bool:
+        """Whether the latest logits are all those of the whole head."""
+        return not self._model.decoder.can_screen(self._n_best_of(len(self._rows)))
+
+    def state(self) -> NDArray[np.float32]:
+        """What the head was, or would be, multiplied with for the latest logits: (hidden_size,)."""
+        states = self._model.decoder.states(len(self._rows))
+        return states[self._n_chosen]  # type: ignore[no-any-return]
+
+    def _n_best_of(self, n_tokens: int) -> int:
+        """How many best logits a call of so many tokens is asked for; 0 = all.
+
+        A screen computes some groups of the head for each token, so that for several tokens it is
+        slower than the whole head unless they need few.
+        """
+        is_short = n_tokens == 1 or (n_tokens <= _SCREENED and self._n_best == 1)
+        return self._n_best if is_short else 0
 
     def _follow(self, token_id: int) -> None:
         if self._drafter is not None:
@@ -84,7 +97,7 @@ class Lookahead:
             cache,
             [token_id, *draft],
             all_logits=bool(draft),
-            n_best=self._n_best_of_drafts if draft else self._n_best,
+            n_best=self._n_best_of(1 + len(draft)),
             cancel=self._cancel,
         )
         times.record(1 + len(draft), time.perf_counter() - started)

@@ -103,7 +103,8 @@ class CallTimes:
         if n_tokens == SIZES[0]:
             return self.UNTRIED
         smaller = SIZES[SIZES.index(n_tokens) - 1]
-        return self.of(smaller) * self.GROWTH ** log2(n_tokens / smaller)
+        growth: float = self.GROWTH ** log2(n_tokens / smaller)
+        return growth * self.of(smaller)
 
     def measured(self) -> dict[int, float]:
         """Of the sizes that were tried, smallest first."""

@@ -213,6 +213,8 @@ class FakeModel:
         self.threads = 2 if threads is None else threads
 
     def set_sparsity(self, level: Level) -> None:
+        if level == "auto":
+            level = "exact" if self.costs else "off"
         skips = level not in ("off", "exact", 0.0)
         if skips and not self.costs:
             raise NotCalibratedError(f"sparsity {level} needs a calibration of {self.path.name}")

@@ -60,22 +60,28 @@ class Collection:
         self._model = model
         self._states = _States(model)
         self._answers = texts.answers(model, on_choice=self._states.add)
-        self._found: list[list[int]] = []
+        self.texts: list[list[int]] = []
+
+    @property
+    def states(self) -> Floats:
+        """What the head was multiplied with for each token of the answers and their ends so far:
+        float32 (n, hidden_size)."""
+        return self._states.rows[: self._states.n]
 
     def step(self) -> float:
         """One more answer; the share of them that is there."""
         answer = next(self._answers, None)
         if answer is None:
             return 1.0
-        self._found.append(answer[0])
-        return len(self._found) / len(texts.QUESTIONS)
+        self.texts.append(answer[0])
+        return len(self.texts) / len(texts.QUESTIONS)
 
     def finish(self) -> Calibration:
         """What follows from the answers, kept where that can be; about two seconds."""
-        model, states = self._model, self._states
+        model = self._model
         matrices = model.weights.matrices
-        head_matrix = matrices.get("head", matrices["embedding"])
-        found = Calibration(head.calibrated(head_matrix, states.rows[: states.n]), self._found)
+        screen = head.calibrated(matrices.get("head", matrices["embedding"]), self.states)
+        found = Calibration(screen, self.texts)
         if model.packed_file is not None:
             try:
                 packed.write(file_of(model.packed_file), _entries(found))

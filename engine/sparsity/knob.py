@@ -8,7 +8,7 @@ AUTO = "auto"  # off or exact, whichever is faster
 LEVELS = ("off", "exact", "balanced", "fast")
 NAMES = (AUTO, *LEVELS)
 HIGHEST = 0.9  # of a feed-forward
-DEFAULT = "off"
+DEFAULT = AUTO
 RULE = f"{', '.join(NAMES)}, or a number from 0 to {HIGHEST}"
 
 Level = str | float

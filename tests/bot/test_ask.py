@@ -155,7 +155,7 @@ def test_a_calibration_that_fails_leaves_the_answer_dense(asked: Asked) -> None:
 def test_a_level_that_does_not_exist_is_a_usage_error(asked: Asked, given: str) -> None:
     code, out, err = asked("Capital?", "--sparsity", given)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    rule = "sparsity takes off, exact, balanced, fast, or a number from 0 to 0.9"
+    rule = "sparsity takes auto, off, exact, balanced, fast, or a number from 0 to 0.9"
     assert f"{rule}, got {given!r}" in err
 
 

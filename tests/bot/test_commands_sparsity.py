@@ -26,7 +26,7 @@ def test_off_says_that_nothing_is_skipped(talk: Talk) -> None:
     session = talk("Hello\r/sparsity\r", "Hi.")
     assert session.lines[2:-1] == [
         ">>> /sparsity",
-        "sparsity = off (built-in)",
+        "sparsity = auto (built-in), in use: off",
         "at off: 1 answer, 3 tokens, 10.0 tok/s",
         "a token computes everything: nothing is skipped",
     ]
@@ -41,10 +41,10 @@ def test_the_last_answer_is_compared_with_the_dense_one(talk: Talk) -> None:
         "sparsity = balanced",
         ">>> /sparsity",
         "sparsity = balanced (/set)",
-        "at off: 1 answer, 3 tokens, 10.0 tok/s",
+        "at exact: 1 answer, 3 tokens, 10.0 tok/s",
     ]
     assert lines[-7:-1] == [
-        "at off: 1 answer, 3 tokens, 10.0 tok/s",
+        "at exact: 1 answer, 3 tokens, 10.0 tok/s",
         "at balanced: 1 answer, 3 tokens, 10.0 tok/s",
         "part   dense MB  read MB    done",
         "head      28.00    14.00  25.0 %  screen 7.0 MB",
@@ -109,7 +109,7 @@ def test_another_model_gets_the_level_too(talk: Talk) -> None:
 
 def test_a_wrong_level_changes_nothing(talk: Talk) -> None:
     session = talk("Hello\r/sparsity quick\r", "Hi.")
-    rule = "sparsity takes off, exact, balanced, fast, or a number from 0 to 0.9"
+    rule = "sparsity takes auto, off, exact, balanced, fast, or a number from 0 to 0.9"
     assert session.lines[3] == f"sparsechat: {rule}, got 'quick'"
     assert session.model.levels == ["off"]
 

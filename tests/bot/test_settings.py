@@ -7,7 +7,7 @@ import pytest
 from bot import settings
 from bot.settings import Settings, parse, rules, setting_name, show
 
-LEVELS = "off, exact, balanced, fast, or a number from 0 to 0.9"
+LEVELS = "auto, off, exact, balanced, fast, or a number from 0 to 0.9"
 
 
 def test_the_built_in_values_are_openchatkits_but_for_the_length() -> None:

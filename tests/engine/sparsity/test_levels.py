@@ -42,7 +42,7 @@ def test_a_level_is_a_name_or_a_share(given: str | float, meant: str | float) ->
 @pytest.mark.parametrize("given", ["fats", "", "-0.1", "0.95", "nan", 1.0, True, -1])
 def test_other_levels_are_one_line_with_the_rule(given: str | float) -> None:
     with pytest.raises(
-        ValueError, match=r"^sparsity takes off, exact, .* 0 to 0\.9, got "
+        ValueError, match=r"^sparsity takes auto, off, exact, .* 0 to 0\.9, got "
     ) as error:
         parse_level(given)
     assert "\n" not in str(error.value)
@@ -79,7 +79,10 @@ def test_a_calibration_is_kept_and_read_again(model: Model) -> None:
 
 def test_states_are_those_of_each_token_and_end_of_the_answers(model: Model) -> None:
     model.stop_ids = frozenset({11, 12, 13, 14})
-    texts, states = calibration.collect(model, lambda stage, fraction: None)
+    collection = calibration.Collection(model)
+    while collection.step() < 1:
+        continue
+    texts, states = collection.texts, collection.states
     expected, n_ends = [], 0
     for text in texts:  # the prompt of a model without a tokenizer is one token
         model.decoder.extend(model.decoder.new_cache(), text, all_logits=True)
