@@ -36,7 +36,8 @@ class IdleTrial:
         self._stop.set()
 
     def _part(self) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() or self.model.adapter is not None:  # it is the weights that count
+            self.is_running = False
             return
         import engine
 
