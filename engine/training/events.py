@@ -42,7 +42,9 @@ class Step(NamedTuple):
     """After an optimizer step.
 
     loss          nats per trained token, of the batches of this step
-    n_tokens      of this step, all of them; n_targets: the trained ones
+    n_tokens      of this step, all of them; n_targets: the trained ones; accuracy: the share of
+                  these that was the likeliest token
+    epoch         how many are done, a fraction
     memory_bytes  of the process now
     skipped       why the weights were left as they were, "" when they were not
     """
@@ -57,6 +59,7 @@ class Step(NamedTuple):
     grad_norm: float
     n_tokens: int
     n_targets: int
+    accuracy: float
     epoch: float
     skipped: str
 

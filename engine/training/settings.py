@@ -33,8 +33,8 @@ class TrainSettings:
     learning_rate      None = by method. warmup: share of the run in which it rises to that
     clip               largest norm of the gradient; 0 = off
     max_seq_len        longer rows are cut; None = what the model and a batch can take
-    evaluate_every     steps; None = ten times a run. save_every: steps; None = with every
-                       evaluation, and after ten minutes without one
+    evaluate_every     steps; 0 = after each epoch, None = ten times a run
+    save_every         steps; None = with every evaluation, and after ten minutes without one
     keep               how many step checkpoints stay, besides the best and the last
     samples            fixed prompts answered at each evaluation, of sample_tokens each
     max_spike          a step whose loss is so many nats above the median of the last 32 is skipped;
@@ -153,7 +153,7 @@ _RANGES: dict[str, tuple[float, float, bool]] = {  # (lowest, highest, lowest is
     "clip": (0, _INFINITE, False),
     "seed": (0, (1 << 63) - 1, False),
     "max_seq_len": (2, _INFINITE, False),
-    "evaluate_every": (1, _INFINITE, False),
+    "evaluate_every": (0, _INFINITE, False),
     "save_every": (1, _INFINITE, False),
     "keep": (1, _INFINITE, False),
     "samples": (0, 100, False),

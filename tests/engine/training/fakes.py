@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data.datasets import Row, Turn
 from engine.templates import template_named
 from engine.templates.jinja import JinjaTemplate
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.tokenizer.spelling import BYTE_OF
+from engine.training.packing import Batch
 
 TEMPLATES = Path(__file__).parents[2] / "golden" / "templates"
 CHARACTER_OF = {byte: char for char, byte in BYTE_OF.items()}
@@ -77,3 +78,40 @@ def tokenizer_with(template: str) -> Tokenizer:
     else:
         loaded.template = template_named(template)
     return loaded
+
+
+class Bigram:
+    """A model.Trainable in small: the next token depends on the last one alone."""
+
+    def __init__(self, vocab_size: int = 50, seed: int = 0) -> None:
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        table = torch.randn(vocab_size, vocab_size, generator=generator)
+        self.trainable: dict[str, Any] = {"table": torch.nn.Parameter(table)}
+        self.training = True
+
+    def train(self, mode: bool = True) -> Bigram:
+        self.training = mode
+        return self
+
+    def logits(self, batch: Batch) -> Any:
+        import torch
+
+        return self.trainable["table"][torch.from_numpy(batch.token_ids)]
+
+    def __call__(self, batch: Batch) -> FakeLoss:
+        import torch
+
+        logits = self.logits(batch)[torch.from_numpy(batch.rows)]
+        targets = torch.from_numpy(batch.targets)
+        total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        return FakeLoss(total, len(targets), int((logits.argmax(1) == targets).sum()))
+
+
+class FakeLoss(NamedTuple):
+    """engine.training.loss.Loss."""
+
+    total: Any
+    n: int
+    correct: int

@@ -1,0 +1,178 @@
+"""About a second before the first step: how to keep the frozen weights, how fast, how much memory.
+
+The candidates for the base are tried on one short batch, forward and backward. int8 is taken where
+it is quicker than float32 and its gradient points the same way; how it points is measured, not
+believed. Nothing that the run depends on is changed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from data.files import megabytes
+from engine.training.bases import BASES
+from engine.training.memory import available_bytes, used_bytes
+from engine.training.methods import method
+from engine.training.model import Trainable
+from engine.training.packing import Batch
+from engine.training.settings import TrainSettings
+from engine.training.subject import Subject
+from engine.training.updates import clear, gradients
+from engine.weights import matrix_shapes
+
+PROBE_TOKENS = 256
+WARM_TOKENS = 32
+MIN_COSINE = 0.98  # of the gradients with float32's; int8 with smoothed inputs reaches 0.99
+STATE_BYTES = {"adamw": 8, "adamw8bit": 2}  # a trained weight
+
+
+class Probe(NamedTuple):
+    """model is ready to train with `base`; cosine is None where nothing was compared."""
+
+    model: Any
+    base: str
+    cosine: float | None
+    tokens_per_s: float
+    memory_bytes: int
+    n_steps: int
+    n_weights: int
+    warnings: list[str]
+
+
+class _Trial(NamedTuple):
+    model: Any
+    tokens_per_s: float
+    gradient: Any  # (n,) float32, all trainable tensors one after the other
+
+
+def probe(settings: TrainSettings, subject: Subject) -> Probe:
+    """ValueError when memory is short, in one line that says what to lower."""
+    batches, times = subject.feed.first_window()
+    if not batches:
+        raise ValueError(f"no row of {settings.data} can be learned from; `train check` says why")
+    n_weights = sum(math.prod(shape) for shape in matrix_shapes(subject.config).values())
+    names = _candidates(settings, n_weights)
+    batch = shortened(batches[0], PROBE_TOKENS)
+    trials: dict[str, _Trial] = {}
+    for name in names:
+        trials[name] = _try(_build(settings, subject, name), batch)
+    base, cosine, warnings = _choose(trials)
+    chosen = trials[base]
+    memory = used_bytes() + _still_to_come(settings, subject, chosen.model)
+    _require_room(settings, memory)
+    return Probe(
+        model=chosen.model,
+        base=base,
+        cosine=cosine,
+        tokens_per_s=chosen.tokens_per_s,
+        memory_bytes=memory,
+        n_steps=_n_steps(settings, batches, times),
+        n_weights=n_weights,
+        warnings=warnings,
+    )
+
+
+def shortened(batch: Batch, n_tokens: int) -> Batch:
+    """The first n_tokens of the batch; the whole batch when no label is among them."""
+    lengths, total = [], 0
+    for length in batch.lengths:
+        lengths.append(min(length, n_tokens - total))
+        total += lengths[-1]
+        if total == n_tokens:
+            break
+    kept = batch.rows + 1 < total
+    # a label's token must stand in the batch, and in the document that its row is of
+    if not kept.any():
+        return batch
+    rows = batch.rows[kept]
+    return Batch(
+        batch.token_ids[:total], batch.positions[:total], lengths, rows, batch.targets[kept]
+    )
+
+
+def _candidates(settings: TrainSettings, n_weights: int) -> list[str]:
+    """Bases to try, float32 first: it is what the others are compared with."""
+    if settings.base != "auto":
+        return [settings.base]
+    if settings.method == "full" or "int8" not in BASES:
+        return ["f32"]
+    available = available_bytes()
+    # both stand in memory while they are compared
+    fits = available is None or 5 * n_weights < available / 2
+    return ["f32", "int8"] if fits else ["int8"]
+
+
+def _build(settings: TrainSettings, subject: Subject, base: str) -> Trainable:
+    return Trainable.build(
+        subject.checkpoint,
+        method(settings.method, **settings.method_settings()),
+        base=base,
+        seed=settings.seed,
+        checkpointing=settings.checkpointing,
+    )
+
+
+def _try(model: Any, batch: Batch) -> _Trial:
+    model.train(False)  # without dropout, which would make two gradients differ
+    gradients(model, [shortened(batch, WARM_TOKENS)])
+    began = time.perf_counter()
+    gradients(model, [batch])
+    seconds = time.perf_counter() - began
+    found = [p.grad.reshape(-1) for p in model.trainable.values() if p.grad is not None]
+    gradient = torch.cat(found) if found else torch.zeros(1)
+    clear(model)
+    model.train(True)
+    return _Trial(model, len(batch.token_ids) / max(seconds, 1e-9), gradient)
+
+
+def _choose(trials: dict[str, _Trial]) -> tuple[str, float | None, list[str]]:
+    """The base, the cosine of its gradient with float32's if both were tried, and warnings."""
+    if len(trials) == 1:
+        return next(iter(trials)), None, []
+    exact, quick = trials["f32"], trials["int8"]
+    cosine = float(torch.nn.functional.cosine_similarity(exact.gradient, quick.gradient, dim=0))
+    if cosine < MIN_COSINE:
+        said = f"its gradient has a cosine of {cosine:.3f} with float32's, less than {MIN_COSINE}"
+        return "f32", None, [f"int8 is not used: {said}"]
+    if quick.tokens_per_s < exact.tokens_per_s:
+        return "f32", None, []
+    return "int8", cosine, []
+
+
+def _n_steps(settings: TrainSettings, batches: Sequence[Batch], times: float) -> int:
+    """Of the whole run, if all rows are like those of the first window."""
+    per_step = float(settings.accumulate)
+    if settings.targets_per_step is not None:
+        mean = float(np.mean([len(batch.targets) for batch in batches]))
+        per_step = max(1.0, math.ceil(settings.targets_per_step / max(mean, 1)))
+    n_steps = max(1, math.ceil(len(batches) * times / per_step))
+    return min(n_steps, settings.max_steps or n_steps)
+
+
+def _still_to_come(settings: TrainSettings, subject: Subject, model: Any) -> int:
+    """Bytes that training takes beyond the model: gradients, states and activations."""
+    config = subject.config
+    n_trainable = sum(int(p.numel()) for p in model.trainable.values())
+    states = (4 + STATE_BYTES[settings.optimizer]) * n_trainable
+    heads = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+    layer = 6 * config.hidden_size + 2 * heads + 4 * config.intermediate_size
+    kept = config.n_layers * (config.hidden_size if settings.checkpointing else layer) + layer
+    logits = 3 * 256 * config.vocab_size
+    return states + 4 * (settings.tokens_per_batch * kept + logits)
+
+
+def _require_room(settings: TrainSettings, memory: int) -> None:
+    available = available_bytes()
+    if available is None or memory - used_bytes() < available:
+        return
+    raise ValueError(
+        f"memory is short: training takes about {megabytes(memory)} in all, "
+        f"{megabytes(available)} are free; raise accumulate (now {settings.accumulate}: smaller "
+        "batches), choose base q4 or optimizer adamw8bit, or turn checkpointing on"
+    )
