@@ -79,6 +79,8 @@ class RowFile:
 
 def open_row_file(path: Path, name: str, kind: str | None) -> RowFile:
     """The rows of one file; OSError or ValueError in one line. kind None: it is recognised."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{name}: it is no file to be read at any place; write it to a file first")
     try:
         index = row_index.open_index(path)
     except ValueError as error:

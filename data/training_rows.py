@@ -6,6 +6,7 @@ position of an epoch is computed (data.row_order), so an epoch can begin anywher
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Set
@@ -19,7 +20,7 @@ from .row_files import RowFile, files_of, open_row_file
 from .row_order import Draws
 
 LOSSES = ("answers", "all")
-# looked at for held-out rows, which are a few hundred; 20 s and 20 MB
+# looked at for held-out rows, which are a few hundred: 10 s and 20 MB
 _N_SPLIT = 200_000
 
 
@@ -151,22 +152,34 @@ def split(
     if n is not None and n < 0:
         raise ValueError(f"n is {n}; it must be 0 or more")
     n_seen = min(rows.n_rows, _N_SPLIT)
-    counts = Counter(found for found, _ in _digests(rows, n_seen))
-    wanted = len(counts) / 2
+    counts, drawn = _drawn(rows, n_seen, _n_held_out(n_seen, share, n), seed)
+    held_out = drawn[: _n_held_out(len(counts), share, n)]
+    n_equal = sum(counts[digest(row)] for row in held_out)
+    n_left = round(rows.n_rows * (1 - n_equal / max(n_seen, 1)))
+    return rows.without({digest(row) for row in held_out}, n_left), held_out
+
+
+def _n_held_out(n_different: int, share: float | None, n: int | None) -> int:
+    wanted = n_different / 2
     if share is not None:
-        wanted = min(wanted, max(share * len(counts), 1 if share else 0))
-    if n is not None:
-        wanted = min(wanted, n)
-    drawn = sorted(counts, key=lambda found: blake2b(found, key=repr(seed).encode()).digest())
-    held_out = frozenset(drawn[: int(wanted)])
+        wanted = min(wanted, max(share * n_different, 1 if share else 0))
+    return int(wanted if n is None else min(wanted, n))
+
+
+def _drawn(rows: Rows, n_seen: int, n: int, seed: int) -> tuple[Counter[bytes], list[Row]]:
+    """How often each digest is among the first n_seen rows; n different rows drawn from them."""
+    counts: Counter[bytes] = Counter()
     kept: dict[bytes, Row] = {}
-    for found, row in _digests(rows, n_seen if held_out else 0):
-        if found in held_out:
-            kept.setdefault(found, row)
-    share_held = sum(counts[found] for found in held_out) / max(n_seen, 1)
-    return rows.without(held_out, round(rows.n_rows * (1 - share_held))), list(kept.values())
-
-
-def _digests(rows: Rows, n: int) -> Iterator[tuple[bytes, Row]]:
-    """The good ones among the first n rows of an epoch, with their digests."""
-    return ((digest(row), row) for row in islice(rows.epoch(0), n) if isinstance(row, Row))
+    heap: list[tuple[int, bytes]] = []  # the n smallest hashes, negative: the largest goes first
+    for row in islice(rows.epoch(0), n_seen):
+        if isinstance(row, BadRow):
+            continue
+        found = digest(row)
+        counts[found] += 1
+        if n and counts[found] == 1:
+            hashed = blake2b(found, digest_size=8, key=repr(int(seed)).encode()).digest()
+            kept[found] = row
+            heapq.heappush(heap, (-int.from_bytes(hashed, "big"), found))
+            if len(heap) > n:
+                del kept[heapq.heappop(heap)[1]]
+    return counts, [kept[found] for _, found in sorted(heap, reverse=True)]

@@ -144,6 +144,8 @@ def test_a_file_that_changes_meanwhile_is_not_read_further(tmp_path: Path) -> No
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"x\.jsonl cannot be read: no such file"):
         open_row_file(tmp_path / "x.jsonl", "x.jsonl", None)
+    with pytest.raises(ValueError, match="/dev/null: it is no file to be read at any place"):
+        open_row_file(Path(os.devnull), "/dev/null", None)
     with pytest.raises(ValueError, match=r"a\.csv: rows are read from \.jsonl, \.json and \.txt"):
         opened(tmp_path, b"a,b\n", "a.csv")
 
