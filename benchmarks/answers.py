@@ -1,6 +1,7 @@
 """Does retrieval make answers right? The default model with passages against without.
 
-    python -m benchmarks.answers [--split tune|test] [--n 300] [--k N] [--quick] [--save]
+    python -m benchmarks.answers [--split tune|test] [--n 300] [--k N] [--sparsity LEVEL]
+                                 [--quick] [--save]
 
 The first questions of the split (benchmarks/questions.py), each asked alone, greedily, through the
 prompt that the conversation builds (bot/chat.py), with the settings that a user gets but for
@@ -26,6 +27,7 @@ from bot.chat import Chat
 from bot.evidence import Evidence, evidence_of
 from bot.settings import Settings
 from data.models import resolve
+from engine.sparsity.knob import parse_level
 from retrieval import KnowledgeBase, evaluation, load_encoder
 from retrieval.evaluation import Question
 from retrieval.matching import contains_any, tokens
@@ -135,7 +137,9 @@ def measure(settings: Settings, split: str, n: int, n_shown: int = 0) -> list[re
     asked = evaluation.read_questions(questions.path_of(split))[:n]
     base = retrieval.leads_base(load_encoder())
     chat = Chat(settings)
-    chat.use_model(engine.load(resolve(settings.model).path))
+    model = engine.load(resolve(settings.model).path)
+    model.set_sparsity(settings.sparsity)
+    chat.use_model(model)
     sides: list[list[Answered]] = [[], []]
     for number, question in enumerate(asked, start=1):
         for side, used in zip(sides, (None, base), strict=True):
@@ -172,14 +176,25 @@ def main() -> None:
     parser.add_argument("--k", type=int, help="passages")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N of the answers")
     parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument(
+        "--sparsity", default="off", type=parse_level, help="a level, of a calibrated model"
+    )
     args = parser.parse_args()
-    settings = replace(Settings(), sample=False, max_tokens=args.max_tokens)
+    settings = replace(Settings(), sample=False, max_tokens=args.max_tokens, sparsity=args.sparsity)
     if args.k:
         settings = replace(settings, k=args.k)
     n = _N_QUICK if args.quick else args.n
     rows = measure(settings, args.split, n, args.show)
     name = "answers" if args.split == "test" else f"answers-{args.split}"
-    run = {"quick": args.quick, "split": args.split, "questions": n, "k": settings.k}
+    if args.sparsity != "off":
+        name += f"-{args.sparsity}"
+    run = {
+        "quick": args.quick,
+        "split": args.split,
+        "questions": n,
+        "k": settings.k,
+        "sparsity": args.sparsity,
+    }
     report.publish(name, retrieval.about(**run), rows, save=args.save)
 
 

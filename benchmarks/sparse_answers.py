@@ -13,11 +13,9 @@ from benchmarks.sparse_settings import Setting, use_off
 from retrieval.evaluation import read_questions
 
 N_TOKENS = 96
-MODES = {
-    "greedy": engine.SamplingParams(temperature=0, max_tokens=N_TOKENS, lookup=False),
-    "drawn": engine.SamplingParams(
-        temperature=0.6, top_k=40, seed=1, max_tokens=N_TOKENS, lookup=False
-    ),
+MODES = {  # with drafts, as users have it
+    "greedy": engine.SamplingParams(temperature=0, max_tokens=N_TOKENS),
+    "drawn": engine.SamplingParams(temperature=0.6, top_k=40, seed=1, max_tokens=N_TOKENS),
 }
 
 

@@ -7,6 +7,7 @@ that need the likeliest token only (greedy) and the 40 likeliest (drawing with t
 
 calibration  seconds, and what it adds to the memory of the model
 speed        decoding beside the dense engine, in turns, on 1 and on all cores
+whole        whole answers with drafts by prompt lookup, which a user has besides (sparse_whole.py)
 quality      teacher-forced, on three kinds of text that calibration has not seen
              (sparse_texts.py), against the dense distributions (divergence.py)
 answers      200 whole answers against the dense ones, greedy and drawn with the same seed
@@ -40,13 +41,14 @@ from benchmarks import (
     sparse_settings,
     sparse_speed,
     sparse_texts,
+    sparse_whole,
     sparsity_picture,
 )
 from benchmarks.kept import Kept, OutOfTime
 from benchmarks.process import Worker, run
 from benchmarks.sparse_texts import Text
 
-PARTS = ("calibration", "speed", "quality", "answers", "drafts")
+PARTS = ("calibration", "speed", "whole", "quality", "answers", "drafts")
 N_ANSWERS = 200
 _UNFINISHED = 4  # exit code
 
@@ -110,6 +112,11 @@ class Measurement:
         return sparse_speed.measure(
             self._model, self._settings, self._longest, rounds, spare, self._kept
         )
+
+    def _whole(self) -> list[report.Row]:
+        rounds = self._chosen.rounds
+        spare = 0 if self._chosen.quick else 2 * rounds
+        return sparse_whole.measure(self._model, self._settings, rounds, spare, self._kept)
 
     def _quality(self) -> list[report.Row]:
         return sparse_quality.measure(self._model, self._settings, self._texts, self._kept)

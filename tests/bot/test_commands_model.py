@@ -43,7 +43,7 @@ def test_stats_of_the_last_answer_and_of_all(talk: Talk) -> None:
         "3 tokens, 10.0 tok/s · stop · seed 7"
     )
     assert session.lines[8] == (
-        "all 2 answers: 6 tokens in 0.6 s; prompts 76 tokens, 27 of them cached, read in 0.5 s"
+        "all: 2 answers, 6 tokens in 0.6 s; prompts 76 tokens, 27 of them cached, read in 0.5 s"
     )
     assert session.lines[9] == "threads: 2, instructions: avx2"
     assert session.lines[10] == "sparsity: off"
