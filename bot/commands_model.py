@@ -68,8 +68,9 @@ def stats(state: ShellState, argument: str) -> None:
     render.out(f"last answer: {turn_stats(usages[-1])}")
     cached = sum(usage.cached_tokens for usage in usages)
     read = sum(usage.prompt_tokens for usage in usages)
+    new_tokens = sum(usage.new_tokens for usage in usages)
     render.out(
-        f"all: {render.counted(len(usages), 'answer')}, {sum(usage.new_tokens for usage in usages):,} tokens"
+        f"all: {render.counted(len(usages), 'answer')}, {new_tokens:,} tokens"
         f"{drafts(usages)} in "
         f"{sum(usage.decode_s for usage in usages):.1f} s; prompts {read:,} tokens, {cached:,} of "
         f"them cached, read in {sum(usage.prefill_s for usage in usages):.1f} s"
