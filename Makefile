@@ -13,7 +13,7 @@ STAMPS := $(VENV)/stamps
 
 .PHONY: chat test check lint format bench clean
 
-chat: $(STAMPS)/retrieval
+chat: $(STAMPS)/chat
 	@$(BIN)/sparsechat models pull --if-missing
 	@$(BIN)/sparsechat chat $(ARGS)
 
@@ -49,7 +49,7 @@ $(STAMPS)/venv:
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/retrieval $(STAMPS)/test: $(STAMPS)/%: pyproject.toml constraints.txt | $(STAMPS)/venv
+$(STAMPS)/chat $(STAMPS)/test: $(STAMPS)/%: pyproject.toml constraints.txt | $(STAMPS)/venv
 	@echo "installing sparsechat [$*]; the first time this takes a minute or two"
 	@if $(PIP) --dry-run --report - ".[$*]" | grep -q '"name": "nvidia-'; then \
 		echo "torch: the CPU build, from $(TORCH_INDEX)"; \
