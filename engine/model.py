@@ -16,7 +16,7 @@ from engine.adapters import Adapter, pairs_for, read_adapter, require_base
 from engine.bolt import best_so_far
 from engine.cache import KVCache
 from engine.cache_dir import cache_dir
-from engine.checkpoints import Checkpoint, open_checkpoint
+from engine.checkpoints import open_checkpoint
 from engine.config import DecoderConfig
 from engine.cores import default_threads
 from engine.decoder import Decoder
@@ -27,6 +27,7 @@ from engine.kernels.cpu import instructions
 from engine.kv_formats import kv_format, kv_format_for
 from engine.lookup import CallTimes
 from engine.low_rank import pack_low_rank
+from engine.recommended import context_of, generation_defaults_of, stop_ids_of
 from engine.sampling import SamplingParams
 from engine.sparsity.levels import Sparsity, apply, sparsity_of
 from engine.threads import Team
@@ -34,8 +35,6 @@ from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.weights import LAYOUT_VERSION, Weights, load_weights
 
 LoadProgress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
-
-_SAMPLING_KEYS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 @dataclass
@@ -197,6 +196,36 @@ class Model:
         ids = [*prompt_tokens, *input_tokens]
         return best_so_far(self, ids, params, prediction_chunk_size)
 
+    def train(
+        self,
+        train_data: Any,
+        learning_rate: float = 1e-5,
+        epochs: int = 5,
+        batch_size: int = 10_000,
+        train_metrics: Sequence[str] = ("loss",),
+        val_data: Any = None,
+        val_metrics: Sequence[str] = (),
+        max_in_memory_batches: int | None = None,
+        **options: Any,
+    ) -> dict[str, list[float]]:
+        """BOLT's call: learn from rows, then answer with what was learned. A value an epoch for
+        each metric, "train_loss", "val_loss" …, and "epoch_times" in seconds.
+
+        train_data, val_data  a file or folder, or "a.jsonl:2,b.jsonl:1" (data.training_rows)
+        batch_size            trained tokens that a step takes
+        ..._metrics           loss, categorical_accuracy, perplexity
+        options               callbacks (engine.training.callbacks), on_event, and all settings of
+                              engine.training.settings: method="lora" with a learning_rate of 2e-4
+                              for a model whose weights do not fit several times into memory
+        Needs torch. The run is kept, as one of the command line is. ValueError, OSError.
+        """
+        from engine.training.bolt import train
+
+        return train(
+            self, train_data, learning_rate, epochs, batch_size, train_metrics, val_data,
+            val_metrics, max_in_memory_batches, **options,
+        )  # fmt: skip
+
     def close(self) -> None:
         """End the threads; they start again should the model be used again."""
         self.decoder.team.close()
@@ -232,7 +261,7 @@ def load(
     team = Team(default_threads() if threads is None else threads)
     checkpoint = open_checkpoint(Path(path))
     config = checkpoint.decoder_config()
-    context = _context(config, max_seq_len)
+    context = context_of(config, max_seq_len)
     report("reading", 0.0)
     digest = fingerprint(checkpoint, cache_dir())
     name = f"{digest[:32]}-{weight_format or 'stored'}-v{LAYOUT_VERSION}.weights"
@@ -251,50 +280,10 @@ def load(
         decoder=decoder,
         fingerprint=digest,
         max_seq_len=context,
-        stop_ids=_stop_ids(checkpoint, tokenizer),
-        generation_defaults=_generation_defaults(checkpoint),
+        stop_ids=stop_ids_of(checkpoint, tokenizer),
+        generation_defaults=generation_defaults_of(checkpoint),
         packed_file=packed_file,
     )
     if adapter is not None:
         model.set_adapter(adapter)
     return model
-
-
-def _context(config: DecoderConfig, asked: int | None) -> int:
-    if asked is None:
-        return config.max_seq_len
-    if asked < 2:
-        raise ValueError(f"max_seq_len must be at least 2, got {asked}")
-    if asked > config.max_seq_len:
-        if config.position == "learned":
-            raise ValueError(
-                f"max_seq_len {asked} is beyond the {config.max_seq_len} positions of the weights"
-            )
-        logger.warning("context of {} beyond the trained {}", asked, config.max_seq_len)
-    return asked
-
-
-def _stop_ids(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> frozenset[int]:
-    """Ends of an answer: generation_config's, config's, and the tokenizer's."""
-    found = set() if tokenizer is None else set(tokenizer.stop_ids)
-    for source in (checkpoint.generation_config, checkpoint.config):
-        ids = source.get("eos_token_id")
-        found.update(i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int))
-    return frozenset(found)
-
-
-def _generation_defaults(checkpoint: Checkpoint) -> dict[str, float]:
-    """The sampling values of generation_config that SamplingParams accepts."""
-    defaults: dict[str, Any] = {}
-    for key in _SAMPLING_KEYS:
-        value = checkpoint.generation_config.get(key)
-        if value is None:
-            continue
-        candidate: dict[str, Any] = {key: value}
-        try:
-            SamplingParams(**candidate)
-        except ValueError as error:
-            logger.warning("{}: generation_config ignored: {}", checkpoint.path.name, error)
-        else:
-            defaults |= candidate
-    return defaults

@@ -102,7 +102,8 @@ class Feed:
                 yield Fed(
                     window.batches[number],
                     place if number + 1 < n else Place(start.epoch, behind),
-                    start.epoch + min(read / max(self.rows.n_rows, 1), 1.0),
+                    # whole numbers are for ends of epochs
+                    start.epoch + min(read / max(self.rows.n_rows, 1), 1 - 1e-9),
                     False,
                 )
             skipped = 0

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data.paths import data_dir, models_dir
 from engine.adapters import Adapter, Base, trained_adapter, write_adapter
+from engine.training.examples import Example
+from engine.training.packing import batch_of
 from engine.training.settings import TrainSettings
 from engine.training.subject import Subject
 
@@ -33,4 +39,18 @@ def write_result(name: str, model: Any, settings: TrainSettings, subject: Subjec
         architecture = str(subject.checkpoint.config["model_type"])
         base = Base(subject.model_name, subject.fingerprint, architecture)
         return write_adapter(folder, adapter, base)
-    raise ValueError(f"results of method {settings.method} cannot be written yet")
+    from importlib import import_module
+
+    Source = import_module("engine.export.source").Source
+    to_huggingface = import_module("engine.export.exporting").to_huggingface
+    source = Source(subject.checkpoint, tensors=model.full_tensors())
+    to_huggingface(folder, source, lambda ids: _logits(model, ids), base=subject.model_name)
+    return folder
+
+
+def _logits(model: Any, token_ids: Sequence[int]) -> NDArray[np.float32]:
+    """(T, vocab_size) of one text, to compare what was written with."""
+    batch = batch_of([Example(list(token_ids), [False] * len(token_ids), "", 0)])
+    model.train(False)
+    found: NDArray[np.float32] = model.logits(batch).numpy()
+    return found

@@ -23,6 +23,21 @@ from engine.training.settings import TrainSettings
 from engine.training.subject import Subject
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a caller in Python decides while a run goes on.
+
+    learning_rate  epochs that are done, the settings' rate -> the rate of the next step
+    why_end        asked after each step: a line when the run is to end as a finished one, else ""
+    """
+
+    learning_rate: Callable[[float, float], float] = lambda epochs, rate: rate
+    why_end: Callable[[], str] = lambda: ""
+
+
+NO_HOOKS = Hooks()
+
+
 @dataclass
 class Session:
     """tell hears every event after it was written down."""
@@ -33,6 +48,7 @@ class Session:
     model: Any  # a Trainable
     optimizer: Optimizer
     tell: Callable[[Event], None]
+    hooks: Hooks = NO_HOOKS
     progress: Progress = field(default_factory=Progress)
     saved_at: int = -1  # the step of the newest checkpoint
 

@@ -24,7 +24,7 @@ from engine.training.progress import Clock
 from engine.training.results import write_result
 from engine.training.run import Run, require_name, runs_dir
 from engine.training.schedule import rate_factor
-from engine.training.session import Session
+from engine.training.session import NO_HOOKS, Hooks, Session
 from engine.training.settings import TrainSettings
 from engine.training.subject import absolute_paths, open_subject
 from engine.training.updates import Sums, apply, clear, gradients, is_enough
@@ -40,17 +40,19 @@ def train(
     *,
     on_event: OnEvent = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
+    hooks: Hooks = NO_HOOKS,
 ) -> Result:
     """Train, and leave an adapter or a model that the shell can use.
 
     on_event     hears what happens, on this thread
     should_stop  asked after each step; True saves and returns a Result that is not finished
+    hooks        decide what settings cannot say; a resumed run does not have them
     ValueError and OSError in one line for what cannot be trained.
     """
     require_name(settings.name)
     run = Run(runs_dir() / settings.name)
     with run.owned():
-        return _train(run, absolute_paths(settings), True, on_event, should_stop)
+        return _train(run, absolute_paths(settings), True, on_event, should_stop, hooks)
 
 
 def resume(
@@ -73,6 +75,7 @@ def _train(
     is_new: bool,
     on_event: OnEvent,
     should_stop: Callable[[], bool],
+    hooks: Hooks = NO_HOOKS,
 ) -> Result:
     def tell(event: Event) -> None:
         run.write(event)
@@ -98,7 +101,7 @@ def _train(
             made = optimizer(
                 settings.optimizer, found.model.trainable, settings.weight_decay, threads
             )
-            session = Session(run, settings, subject, found.model, made, tell)
+            session = Session(run, settings, subject, found.model, made, tell, hooks)
             return _loop(session, found, should_stop)
     finally:
         torch.set_num_threads(n_before)
@@ -164,6 +167,7 @@ def _step(session: Session, feds: list[Fed]) -> tuple[Sums, str, float]:
         _share(settings, progress.step, progress.epochs),
         _share(settings, progress.step + 1, feds[-1].epochs),
     )
+    rate = session.hooks.learning_rate(progress.epochs, rate)
     sums = gradients(session.model, [fed.batch for fed in feds])
     skipped = why_skip(sums.loss, sums.grad_norm, progress.recent, settings.max_spike)
     if skipped:
@@ -200,7 +204,7 @@ def _why_end(session: Session) -> str:
         return f"max_steps {settings.max_steps} are made"
     if settings.patience and progress.n_worse >= settings.patience:
         return f"the held-out loss did not fall for {progress.n_worse} evaluations"
-    return ""
+    return session.hooks.why_end()
 
 
 def _evaluate_every(settings: TrainSettings, n_steps: int) -> int:
