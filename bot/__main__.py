@@ -24,7 +24,7 @@ LOG_BYTES = 2_000_000
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (None: the process's own) and return its exit code."""
     terminal.force_utf8()
-    code = _run(list(sys.argv[1:] if argv is None else argv))
+    code = _run(list(sys.argv[1:] if argv is None else argv), owns_process=argv is None)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -35,11 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], owns_process: bool) -> int:
     log_path: Path | None = None
     try:
         args, run = _parse(words)
         log_path = args.log_path = _start_logging(args.verbose)
+        args.owns_process = owns_process
         return run(args)
     except SystemExit as leave:  # argparse: --help and usage errors
         return leave.code if isinstance(leave.code, int) else 1
@@ -69,8 +70,10 @@ def _parse(words: list[str]) -> tuple[argparse.Namespace, Callable[[argparse.Nam
     if verb not in verbs.names():
         render.complain(_no_verb(verb))
         raise SystemExit(2)
-    module = verbs.load(verb)
-    parser = Parser(prog=f"sparsechat {verb}", description=module.__doc__)
+    module, prog = verbs.load(verb), f"sparsechat {verb}"
+    if words and (action := verbs.action(module, words[0])):
+        module, prog = action, f"{prog} {words.pop(0)}"
+    parser = Parser(prog=prog, description=module.__doc__)
     module.add_arguments(parser)
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="log to stderr too; -vv: in detail"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TextIO
 
 from bot.terminal import is_dumb, is_terminal
@@ -20,7 +22,7 @@ _PICTURES = (
     # and what makes text read otherwise than it stands: overrides of the writing direction
     | dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
 )
-_DIM, _NORMAL, _ERASE = "\x1b[2m", "\x1b[0m", "\r\x1b[K"
+_DIM, _GREEN, _NORMAL, _ERASE = "\x1b[2m", "\x1b[32m", "\x1b[0m", "\r\x1b[K"
 _plain = False
 
 
@@ -54,6 +56,23 @@ def complain(error: BaseException | str) -> None:
     """An expected error in one line on stderr."""
     line = " ".join(str(error).split()) or type(error).__name__
     err(f"sparsechat: {line}")
+
+
+def urgent(text: str) -> None:
+    """A line on stderr out of a signal handler, which may interrupt this file's other functions:
+    a stream that is being written to cannot be entered again."""
+    with suppress(OSError):
+        os.write(2, f"\n{visible(text)}\n".encode())
+
+
+def marked(pieces: Iterable[tuple[str, bool]]) -> None:
+    """Text of which some pieces (True) are marked, on stdout: green, and in ⟦ ⟧ without colour."""
+    before, behind = (_GREEN, _NORMAL) if _has_colour(sys.stdout) else ("⟦", "⟧")
+    text = "".join(
+        f"{before}{visible(piece)}{behind}" if is_marked else visible(piece)
+        for piece, is_marked in pieces
+    )
+    _write(sys.stdout, text + "\n")
 
 
 def note(text: str) -> None:

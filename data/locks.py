@@ -49,6 +49,11 @@ def hold(path: Path, on_wait: Callable[[str], None] | None = None) -> Iterator[N
             _held.discard(path)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock file `path`."""
+    return path.exists() and not _is_stale(path)
+
+
 def _take(path: Path) -> bool:
     with _threads:  # a file of this process that is not in _held is a leftover, see _is_stale
         if path in _held or not _create(path):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .passages import Passage
     from .search import Mode, Search
     from .shards import Merged
+    from .texts import Ids
 
 __all__ = [
     "BusyError",
@@ -301,6 +302,18 @@ class KnowledgeBase:
                 store, generation, encoder, query, k=k, w=w, w_th=w_th, mode=mode, filter=filter
             )
         return replace(found, why=problem) if problem else found
+
+    def chunk_ids(self) -> Ids:
+        """(n,) int64: the ids of all chunks, ascending."""
+        return self._reader.store().allowed("*")
+
+    def passages(self, chunk_ids: Sequence[int]) -> list[Passage]:
+        """Those chunks as they stand, without neighbours; what is gone is left out."""
+        from .passages import alone
+
+        store = self._reader.store()
+        with store.snapshot():
+            return alone(store, chunk_ids)
 
     @contextmanager
     def _writing(self) -> Iterator[Store]:

@@ -119,6 +119,11 @@ def _follow(one: StoredChunk, other: StoredChunk) -> bool:
     return other.ord == one.ord + 1 and other.page == one.page
 
 
+def alone(store: Store, chunk_ids: Sequence[int]) -> list[Passage]:
+    """The chunks as passages, each by itself and with score 0. Call it inside store.snapshot()."""
+    return cited(store, [(Hit(chunk, 0.0), [chunk]) for chunk in store.chunks(chunk_ids)])
+
+
 def cited(store: Store, spans: Sequence[tuple[Hit, Sequence[StoredChunk]]]) -> list[Passage]:
     """Passages of hits with the chunks of their spans; documents that are gone are left out."""
     wanted = list(dict.fromkeys(hit.chunk.document_id for hit, _ in spans))

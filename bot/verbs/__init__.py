@@ -2,6 +2,9 @@
 
 A verb's module has a docstring (its first line is shown by `sparsechat --help`),
 `add_arguments(parser)` and `run(args) -> int`, the exit code. Only the verb that runs is imported.
+
+A verb that names a package as `ACTIONS` has actions of its own, `sparsechat train check …`, found
+in that package in the same way (bot/training/actions/check.py; from-kb is from_kb.py).
 """
 
 from __future__ import annotations
@@ -14,15 +17,28 @@ from types import ModuleType
 _FOLDER = Path(__file__).parent
 
 
-def names() -> list[str]:
-    """All verbs, alphabetically."""
-    return sorted(path.stem for path in _FOLDER.glob("[a-z]*.py"))
+def names(folder: Path = _FOLDER) -> list[str]:
+    """All verbs, or the actions in `folder`, alphabetically."""
+    return sorted(path.stem.replace("_", "-") for path in folder.glob("[a-z]*.py"))
 
 
-def summary(name: str) -> str:
+def summary(name: str, folder: Path = _FOLDER) -> str:
     """The first line of the verb's docstring, read without importing it."""
-    source = (_FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    source = (folder / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def actions_folder(package: str) -> Path:
+    """Where the actions of a verb lie that names `package` as its ACTIONS."""
+    return _FOLDER.parents[1].joinpath(*package.split("."))
+
+
+def action(verb: ModuleType, word: str) -> ModuleType | None:
+    """The verb's action of that name; None when `word` is none."""
+    package: str | None = getattr(verb, "ACTIONS", None)
+    if package is None or word not in names(actions_folder(package)):
+        return None
+    return import_module(f"{package}.{word.replace('-', '_')}")
 
 
 def load(name: str) -> ModuleType:

@@ -6,6 +6,7 @@ runs/<name>/settings.json     settings, versions, fingerprints of data and model
            /log               the same for people
            /checkpoints/      step folders, to go on from; the newest is the last
            /best/             the weights with the least loss on held-out rows
+           /result.json       how it ended; absent while it is under way and after a kill
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import delete, private_folder, sync, sync_folder, write_json
-from data.locks import hold
+from data.locks import hold, is_held
 from data.paths import data_dir
 from engine.training.events import Evaluated, Event, Finished, Saved, Started, Step, Warned
 from engine.training.settings import TrainSettings, settings_from
@@ -65,6 +66,29 @@ class Run:
     def settings_file(self) -> Path:
         """Written first; a folder without it holds nothing to go on with."""
         return self.folder / "settings.json"
+
+    @property
+    def result_file(self) -> Path:
+        """Written when training ends by itself or is stopped."""
+        return self.folder / "result.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end and left its result."""
+        return bool((self.result() or {}).get("finished"))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process trains it now."""
+        return is_held(self.folder / "lock")
+
+    def result(self) -> dict[str, Any] | None:
+        """How it ended (the fields of events.Result); None when it did not, or was killed."""
+        try:
+            value = json.loads(self.result_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
 
     @property
     def resume_command(self) -> str:
@@ -147,6 +171,10 @@ class Run:
     def write(self, event: Event) -> None:
         """Append the event to metrics.jsonl, samples.jsonl and log."""
         now = round(time.time(), 3)
+        if isinstance(event, Started):
+            delete(self.result_file)
+        elif isinstance(event, Finished):
+            write_json(self.result_file, _plain(event.result._asdict()))
         if isinstance(event, Step | Evaluated | Started):
             values = {k: v for k, v in event._asdict().items() if k != "samples"}
             kind = type(event).__name__.lower()

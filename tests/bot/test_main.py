@@ -49,6 +49,8 @@ def python(code: str, *words: str) -> str:
         ["kb", "--help"],
         ["kb", "list"],
         ["sparsity", "--help"],
+        ["train", "--help"],
+        ["train", "from-kb", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(home: Path, words: list[str]) -> None:

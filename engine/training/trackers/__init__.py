@@ -7,7 +7,7 @@ The names are the values of `--train-log-backend`, several with commas between t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
@@ -71,8 +71,15 @@ class Trackers:
     """All trackers of a run. One that fails is reported and left out from then on: a run is not
     lost because a server cannot be reached."""
 
-    def __init__(self, names: Iterable[str], run: TrackedRun) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        run: TrackedRun,
+        on_problem: Callable[[str], None] = logger.warning,
+    ) -> None:
+        names = list(names)
         self._open: dict[str, Tracker] = {}
+        self._on_problem = on_problem
         check_trackers(names)
         for name in names:
             self._open[name] = _module(name).open_tracker(run)
@@ -84,7 +91,7 @@ class Trackers:
                 tracker.log(event)
             except Exception as error:
                 del self._open[name]
-                logger.warning("train_log_backend {} gets no more figures: {}", name, error)
+                self._on_problem(f"{name} gets no more figures: {error}")
 
     def close(self) -> None:
         """Close each."""
@@ -93,7 +100,7 @@ class Trackers:
             try:
                 tracker.close()
             except Exception as error:
-                logger.warning("train_log_backend {} was not closed: {}", name, error)
+                self._on_problem(f"{name} was not closed: {error}")
 
 
 def _module(name: str) -> Any:

@@ -20,7 +20,7 @@ from engine.training import trackers
 from engine.training.events import Evaluated, Event, Saved, Step, Warned
 from engine.training.trackers import Trackers, check_trackers, tracker_names
 
-STEP = Step(3, 20, 1.5, 2e-4, 480.0, 35.0, 900_000_000, 0.7, 2040, 1200, 0.15, "")
+STEP = Step(3, 20, 1.5, 2e-4, 480.0, 35.0, 900_000_000, 0.7, 2040, 1200, 0.5, 0.15, "")
 EVALUATED = Evaluated(3, 1.25, 3.49, 0.61, True, ())
 EVENTS: list[Event] = [STEP, Saved(3, Path("checkpoints/step-000003")), EVALUATED]
 
@@ -132,9 +132,11 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(
     broken.PACKAGE, broken.open_tracker = None, lambda run: Unreachable()
     monkeypatch.setitem(sys.modules, f"{trackers.__name__}.trackio", broken)
     warned: list[str] = []
-    logger.add(lambda message: warned.append(message.record["message"]), level="WARNING")
-    tell(run, ["trackio", "print"], [STEP, STEP])
-    assert warned == ["train_log_backend trackio gets no more figures: no route to host"]
+    told = Trackers(["trackio", "print"], run, warned.append)
+    told.log(STEP)
+    told.log(STEP)
+    told.close()
+    assert warned == ["trackio gets no more figures: no route to host"]
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
