@@ -60,7 +60,7 @@ def test_on_a_terminal_one_line_is_written_over(
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("TERM", "xterm")
     _, _, err = train("oig.jsonl")
-    assert "\r\x1b[Koig-lora: step 1/4 · loss 1.900 · 480 tok/s · 0:12 left · 1." in err
+    assert "\r\x1b[Koig-lora: step 1/4 · loss 1.900 · 480 tok/s · 0:12 left" in err
     assert "step 1/4 · loss 1.9000" not in err
     shown = [part.split("\n")[0] for part in err.split("\r\x1b[K")]
     assert all(len(line) < 60 for line in shown if "step 1/4" in line)
