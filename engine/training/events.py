@@ -59,9 +59,9 @@ class Step(NamedTuple):
     grad_norm: float
     n_tokens: int
     n_targets: int
-    accuracy: float
     epoch: float
     skipped: str
+    accuracy: float = 0.0
 
 
 class Evaluated(NamedTuple):

@@ -18,7 +18,7 @@ SETTINGS = TrainSettings(data="a", model="b", name="one")
 
 
 def step(number: int, loss: float = 1.5) -> Step:
-    return Step(number, 10, loss, 1e-4, 100.0, 9.0, 1 << 20, 0.5, 64, 32, 0.25, 0.1, "")
+    return Step(number, 10, loss, 1e-4, 100.0, 9.0, 1 << 20, 0.5, 64, 32, 0.1, "", 0.25)
 
 
 def test_settings_are_written_once(tmp_path: Path) -> None:
