@@ -23,7 +23,8 @@ _ENGINE = Path(__file__).parents[1]
 def _source_hash() -> str:
     """SHA-256 over all files that may hold Numba code, and Numba's version."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for folder in ("kernels", "formats", "kv_formats", "sparse_formats"):
+    folders = ("kernels", "formats", "kv_formats", "sparse_formats", "training/kernels")
+    for folder in folders:
         for path in sorted((_ENGINE / folder).glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

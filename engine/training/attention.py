@@ -32,12 +32,15 @@ class Positions:
 
 
 def rotations(table: Rotations, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """cos and sin of a batch; a document's length counts by itself, as it does for the engine."""
+    """cos and sin of a batch, (T, rotary_dim / 2) each.
+
+    Where they depend on the length of the text ("dynamic"), that is the document's own.
+    """
     parts = [table.at(np.arange(n), n) for n in lengths]
     cos, sin = (
         torch.cat([torch.from_numpy(part) for part in side]) for side in zip(*parts, strict=True)
     )
-    return cos[:, None], sin[:, None]
+    return cos, sin
 
 
 def rotate(config: DecoderConfig, x: Tensor, at: Positions) -> Tensor:

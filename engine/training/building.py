@@ -13,10 +13,11 @@ import torch
 from engine.checkpoints import Checkpoint
 from engine.config import DecoderConfig
 from engine.kernels.layout import StoredTensor
-from engine.training.bases import freeze
+from engine.training.bases import freeze, width
 from engine.training.layers import GROUPS, Layer
+from engine.training.llama import LlamaLayer, is_fast
 from engine.training.methods import Parts
-from engine.training.projection import Adapters, Projection
+from engine.training.projection import RANKS, Adapters, Projection
 from engine.weights import check_finite, checked_tensor, matrix_shapes, vector_shapes
 
 Tensor = Any
@@ -56,8 +57,11 @@ class Builder:
         """The same, None where this model has no such vector."""
         return self.tensor(name) if name in self._vectors else None
 
-    def layers(self, on_progress: Callable[[str, float], None] | None = None) -> Iterator[Layer]:
+    def layers(
+        self, on_progress: Callable[[str, float], None] | None = None
+    ) -> Iterator[Layer | LlamaLayer]:
         """All layers, from the first."""
+        fast = is_fast(self.config)
         for i in range(self.config.n_layers):
             if on_progress:
                 on_progress("reading weights", i / self.config.n_layers)
@@ -66,7 +70,10 @@ class Builder:
             kinds = [f"{name}{suffix}" for name in names for suffix in ("", ".bias")]
             found = {kind: self.optional(f"layers.{i}.{kind}") for kind in kinds}
             vectors = {kind: vector for kind, vector in found.items() if vector is not None}
-            yield Layer(self.config, i, projections, vectors)
+            if fast:
+                yield LlamaLayer(self.config, projections, vectors, projections["qkv"].width)
+            else:
+                yield Layer(self.config, i, projections, vectors)
 
     def _projection(self, layer: int, group: str) -> Projection:
         names = [f"layers.{layer}.{kind}" for kind in GROUPS[group]]
@@ -78,7 +85,7 @@ class Builder:
         bias = torch.from_numpy(np.concatenate(biases)) if biases else None
         projection = Projection(sizes, bias=bias)
         if self.parts.whole.isdisjoint(names):
-            projection.base = freeze(self.base, stored)
+            projection.base, projection.width = freeze(self.base, stored), width(self.base)
             projection.adapters = self._adapters(names, sizes)
         else:
             weight = np.concatenate([tensor.float32(0, tensor.shape[0]) for tensor in stored])
@@ -100,14 +107,17 @@ class Builder:
         adapted = [i for i, name in enumerate(names) if name in parts.adapted]
         if not adapted:
             return None
-        a = torch.from_numpy(np.concatenate([self._first_a(names[i]) for i in adapted]))
-        a_parameters = [torch.nn.Parameter(part) for part in a.split(parts.rank)]
+        ranks = len(adapted) * parts.rank
+        a = torch.zeros(-(-ranks // RANKS) * RANKS, self._matrices[names[0]][1])
+        a[:ranks] = torch.from_numpy(np.concatenate([self._first_a(names[i]) for i in adapted]))
+        a_parameters = [torch.nn.Parameter(part) for part in a[:ranks].split(parts.rank)]
         b = [torch.nn.Parameter(torch.zeros(sizes[i], parts.rank)) for i in adapted]
         for i, a_parameter, b_parameter in zip(adapted, a_parameters, b, strict=True):
             self.trainable[f"{names[i]}.lora_a"] = a_parameter
             self.trainable[f"{names[i]}.lora_b"] = b_parameter
         rows = [slice(int(starts[i]), int(starts[i + 1])) for i in adapted]
-        return Adapters(a, a_parameters, b, rows, parts.scale, parts.dropout)
+        wide = torch.zeros(int(starts[-1]), len(a), dtype=width(self.base))
+        return Adapters(a, a_parameters, b, rows, parts.scale, parts.dropout, wide)
 
     def _first_a(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         """A at the start, (rank, n_in): uniform as PEFT draws it, by seed and name."""

@@ -21,8 +21,10 @@ from engine.plan import Rotations
 from engine.training.attention import Positions, rotations
 from engine.training.building import Builder
 from engine.training.layers import Layer, norm
+from engine.training.llama import LlamaLayer, Stream, is_fast
 from engine.training.loss import Head, Loss, cross_entropy
 from engine.training.methods import Method
+from engine.training.ops.attention import Documents
 from engine.training.packing import Batch
 
 Tensor = Any
@@ -38,7 +40,7 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
 
     config: DecoderConfig
     trainable: dict[str, Tensor]
-    _layers: list[Layer]
+    _layers: list[Layer | LlamaLayer]
     checkpointing: bool  # layers are computed again in backward, to keep less
 
     @classmethod
@@ -87,18 +89,19 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
     def forward(self, batch: Batch) -> Loss:
         """The batch's sum of -log p, differentiable, and how many labels were likeliest."""
         rows, targets = (torch.from_numpy(a) for a in (batch.rows, batch.targets))
-        h = norm(self.config, self._final, "final_norm", self._hidden(batch)[rows])
+        stream = self._stream(batch)
+        h = stream.x[rows] if stream.y is None else stream.x[rows] + stream.y[rows]
+        h = norm(self.config, self._final, "final_norm", h)
         return cross_entropy(h, self._head, targets)
 
     def logits(self, batch: Batch) -> Tensor:
         """(T, V) float32, without a gradient."""
         with torch.no_grad():
-            return self._head.logits(
-                norm(self.config, self._final, "final_norm", self._hidden(batch))
-            )
+            h = norm(self.config, self._final, "final_norm", self._stream(batch).total())
+            return self._head.logits(h)
 
-    def _hidden(self, batch: Batch) -> Tensor:
-        """(T, E), before the final norm."""
+    def _stream(self, batch: Batch) -> Stream:
+        """What the final norm is taken of."""
         token_ids, positions = (torch.from_numpy(a) for a in (batch.token_ids, batch.positions))
         x = torch.nn.functional.embedding(token_ids, self._embedding)
         if self.config.embedding_scale != 1:
@@ -106,13 +109,20 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
         if self._positions is not None:
             x = x + torch.nn.functional.embedding(positions, self._positions)
         cos, sin = rotations(self._rotations, batch.lengths)
-        at = Positions(batch.lengths, cos, sin)
+        if is_fast(self.config):
+            documents, y = Documents.of(batch.lengths, cos, sin), None
+            for layer in self._layers:
+                x, y = self._run(layer, x, y, documents)
+            return Stream(x, y)
+        at = Positions(batch.lengths, cos[:, None], sin[:, None])
         for layer in self._layers:
-            if self.checkpointing and torch.is_grad_enabled():
-                x = recompute(layer, x, at, self.training, use_reentrant=False)
-            else:
-                x = layer(x, at, self.training)
-        return x
+            x = self._run(layer, x, at)
+        return Stream(x)
+
+    def _run(self, layer: Any, *arguments: Any) -> Any:
+        if self.checkpointing and torch.is_grad_enabled():
+            return recompute(layer, *arguments, self.training, use_reentrant=False)
+        return layer(*arguments, self.training)
 
     def adapter_matrices(self) -> dict[str, tuple[Float32, Float32]]:
         """Canonical matrix name -> A (rank, n_in) and B (n_out, rank), copies."""

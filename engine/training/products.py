@@ -1,4 +1,4 @@
-"""Matrix products in float32, by the quicker of the two libraries inside torch.
+"""Matrix products, those in float32 by the quicker of the two libraries inside torch.
 
 torch.mm goes to MKL, which takes its AVX2 path on CPUs that are not Intel's: 214 GFLOP/s on two
 cores of Zen 5 where oneDNN, which chooses by instructions, gives 490. On Intel's the two are alike.
@@ -8,6 +8,8 @@ So the choice is fixed, not timed: a run that is resumed computes with the same 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,24 +28,44 @@ def _onednn() -> Callable[..., Tensor] | None:
     return operator
 
 
+def has_quick_bf16() -> bool:
+    """Whether products of bfloat16 are quicker than those of float32.
+
+    AMX is, and AVX512-BF16 of AMD's; Intel's without AMX takes twice the time of float32.
+    """
+    if getattr(torch.cpu, "_is_amx_tile_supported", bool)():
+        return True
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return bool(has_bf16) and "GenuineIntel" not in _processor()
+
+
+@cache
+def _processor() -> str:
+    """Linux's description of the processors; empty elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text("utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
 _LINEAR = _onednn()
 _SKINNY = 8  # below that many rows, columns or terms oneDNN's preparations cost more than the sums
 
 
 def times_transposed(x: Tensor, w: Tensor) -> Tensor:
-    """x (T, K) times wᵀ, w (N, K) -> (T, N); both float32, strides as they are."""
-    if _LINEAR is None or min(*x.shape, w.shape[0]) < _SKINNY:
+    """x (T, K) times wᵀ, w (N, K) -> (T, N); of one dtype, strides as they are."""
+    if _LINEAR is None or x.dtype != torch.float32 or min(*x.shape, w.shape[0]) < _SKINNY:
         return x @ w.t()
     return _LINEAR(x, w, None, "none", [], "")
 
 
 def times(x: Tensor, w: Tensor) -> Tensor:
-    """x (T, N) times w (N, K) -> (T, K), float32."""
+    """x (T, N) times w (N, K) -> (T, K)."""
     return times_transposed(x, w.t())
 
 
 def transposed_times(y: Tensor, x: Tensor) -> Tensor:
-    """yᵀ x of y (T, N) and x (T, K) -> (N, K), float32: the gradient of a matrix."""
-    if _LINEAR is None or min(*x.shape, y.shape[1]) <= 64:
+    """yᵀ x of y (T, N) and x (T, K) -> (N, K): the gradient of a matrix."""
+    if _LINEAR is None or x.dtype != torch.float32 or min(*x.shape, y.shape[1]) <= 64:
         return y.t() @ x
     return _LINEAR(y.t(), x.t(), None, "none", [], "")

@@ -1,11 +1,10 @@
 """Matrices that share their input, multiplied as one: queries with keys and values, gate with up.
 
-Letters: T tokens, K n_in, N the matrices' n_out together, r the adapters' rank.
+Letters: T tokens, K n_in, N the matrices' n_out together, R the adapters' ranks together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +15,17 @@ from engine.training.products import times, times_transposed, transposed_times
 
 Tensor = Any
 
+RANKS = 16  # R is a multiple of this: kernels take vectors
+
 
 @dataclass(slots=True, eq=False)
 class Adapters:
     """LoRA beside some of a projection's matrices: y[:, rows] += scale · drop(x) Aᵀ Bᵀ.
 
-    a      (n r, K), the adapters' A one after the other; a_parameters are views of it
-    b      one (n_out, r) for each
+    a      (R, K) float32: the adapters' A one after the other, then zeros; a_parameters are views
+    b      one parameter (n_out, rank) for each
     rows   which of the N outputs each adds to
+    wide   (N, R) in the activations' dtype: scale · B at its rows and ranks, else zeros
     """
 
     a: Tensor
@@ -32,6 +34,7 @@ class Adapters:
     rows: list[slice]
     scale: float
     dropout: float
+    wide: Tensor
 
     def keep(self, x: Tensor, training: bool) -> Tensor | None:
         """0 or 1 / (1 - dropout) for each input, (T, K); None where nothing is dropped."""
@@ -39,6 +42,17 @@ class Adapters:
             return None
         kept = torch.empty_like(x).bernoulli_(1 - self.dropout)
         return kept.div_(1 - self.dropout)
+
+    def ranks(self) -> list[slice]:
+        """Which of the R each adapter has."""
+        rank = self.b[0].shape[1]
+        return [slice(i * rank, (i + 1) * rank) for i in range(len(self.b))]
+
+    def refresh(self) -> Tensor:
+        """`wide` of the parameters as they are."""
+        for rows, ranks, b in zip(self.rows, self.ranks(), self.b, strict=True):
+            torch.mul(b.detach(), self.scale, out=self.wide[rows, ranks])
+        return self.wide
 
 
 @dataclass(slots=True, eq=False)
@@ -52,9 +66,12 @@ class Projection:
     bias: Tensor | None = None  # (N,), frozen or the buffer of `biases`
     biases: list[Tensor] = field(default_factory=list)
     adapters: Adapters | None = None
+    width: Any = torch.float32  # dtype of activations
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
-        """x (T, K) -> (T, N)."""
+        """x (T, K) -> (T, N), of one dtype."""
+        if x.dtype != self.width:
+            return self(x.to(self.width), training).to(x.dtype)
         if self.weight is not None:
             return _Whole.apply(x, self, *self.weights, *self.biases)
         adapters = self.adapters
@@ -70,14 +87,14 @@ class _Frozen(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: Tensor, projection: Projection, keep: Tensor, *_: Tensor) -> Tensor:
         assert projection.base is not None
-        y = projection.base.product(x)
+        adapters, z = projection.adapters, None
+        if adapters is None:
+            y = projection.base.product(x, None)
+        else:
+            z = times_transposed(x if keep is None else x * keep, adapters.a.to(x.dtype))
+            y = projection.base.product(x, (z, adapters.refresh()))
         if projection.bias is not None:
             y += projection.bias
-        z = None
-        if adapters := projection.adapters:
-            z = times_transposed(x if keep is None else x * keep, adapters.a)
-            for rows, part, b in zip(adapters.rows, _parts(z, adapters), adapters.b, strict=True):
-                y[:, rows].addmm_(part, b.t(), alpha=adapters.scale)
         ctx.projection = projection
         ctx.save_for_backward(x if adapters else None, keep, z)
         return y
@@ -85,35 +102,22 @@ class _Frozen(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         projection, (x, keep, z) = ctx.projection, ctx.saved_tensors
-        adapters = projection.adapters
-        dx = projection.base.input_gradient(dy) if ctx.needs_input_grad[0] else None
+        base, adapters, needs_x = projection.base, projection.adapters, ctx.needs_input_grad[0]
+        dy = dy.contiguous()
         if adapters is None:
-            return dx, None, None
-        dz, db = torch.empty_like(z), []
-        gradients = _parts(dz, adapters)
-        for rows, part, b, out in zip(
-            adapters.rows, _parts(z, adapters), adapters.b, gradients, strict=True
-        ):
-            torch.mm(dy[:, rows], b, out=out) if len(gradients) == 1 else out.copy_(dy[:, rows] @ b)
-            db.append(transposed_times(dy[:, rows], part).mul_(adapters.scale))
-        dz *= adapters.scale
-        da = transposed_times(dz, x if keep is None else x * keep)
-        if dx is not None:
-            dx = (
-                dx.addmm_(dz, adapters.a) if keep is None else dx.add_(times(dz, adapters.a) * keep)
-            )
-        return dx, None, None, *_rows(da, len(db)), *db
-
-
-def _parts(z: Tensor, adapters: Adapters) -> Sequence[Tensor]:
-    """(T, n r) -> n of (T, r)."""
-    parts: Sequence[Tensor] = z.chunk(len(adapters.b), 1)
-    return parts
-
-
-def _rows(a: Tensor, n: int) -> Sequence[Tensor]:
-    parts: Sequence[Tensor] = a.chunk(n, 0)
-    return parts
+            return (base.input_gradient(dy, None) if needs_x else None), None, None
+        dz = times(dy, adapters.wide)  # `wide` holds the scale
+        dropped = x if keep is None else x * keep
+        da, db = transposed_times(dz, dropped), transposed_times(z, dy)
+        dx = None
+        if needs_x:
+            dx = base.input_gradient(dy, (dz, adapters.a) if keep is None else None)
+            if keep is not None:
+                dx += times(dz, adapters.a.to(x.dtype)) * keep
+        places = list(zip(adapters.rows, adapters.ranks(), strict=True))
+        das = [da[ranks].float() for _, ranks in places]
+        dbs = [db[ranks, rows].t().float().mul_(adapters.scale) for rows, ranks in places]
+        return dx, None, None, *das, *dbs
 
 
 class _Whole(torch.autograd.Function):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 A base is one file, found by its name, with
     freeze(tensors) -> FrozenMatrix    one or several stored matrices of one n_in, stacked by rows
+    WIDTH                              torch's dtype of the activations that go in and come out
 """
 
 from __future__ import annotations
@@ -14,27 +15,38 @@ from typing import Any, Protocol
 from engine.kernels.layout import StoredTensor
 
 Tensor = Any
+# z (T, R) and b (N, R): what adapters add, z bᵀ; R is a multiple of 16
+Low = tuple[Tensor, Tensor]
 
 BASES = frozenset(module.name for module in iter_modules(__path__) if module.name[0] != "_")
 
 
 class FrozenMatrix(Protocol):
-    """W (n_out, n_in), never changed. T tokens."""
+    """W (N, K), never changed. T tokens; activations are of the base's WIDTH."""
 
     @property
     def n_bytes(self) -> int:
         """Bytes that it keeps."""
 
-    def product(self, x: Tensor) -> Tensor:
-        """x (T, n_in) -> x Wᵀ (T, n_out), float32, a new tensor."""
+    def product(self, x: Tensor, low: Low | None) -> Tensor:
+        """x (T, K) -> x Wᵀ + z bᵀ (T, N), a new tensor."""
 
-    def input_gradient(self, dy: Tensor) -> Tensor:
-        """dy (T, n_out) -> dy W (T, n_in), float32, a new tensor."""
+    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+        """dy (T, N) -> dy W + dz a (T, K), a new tensor; low = dz (T, R), a (R, K) float32."""
 
 
 def freeze(name: str, tensors: Sequence[StoredTensor]) -> FrozenMatrix:
-    """The matrices as engine/training/bases/<name>.py keeps them; ValueError for no such file."""
+    """The matrices as engine/training/bases/<name>.py keeps them."""
+    frozen: FrozenMatrix = _module(name).freeze(tensors)
+    return frozen
+
+
+def width(name: str) -> Any:
+    """torch's dtype of a base's activations; ValueError for no such base."""
+    return _module(name).WIDTH
+
+
+def _module(name: str) -> Any:
     if name not in BASES:
         raise ValueError(f"unknown base {name!r}; this build has {', '.join(sorted(BASES))}")
-    frozen: FrozenMatrix = import_module(f"{__name__}.{name}").freeze(tensors)
-    return frozen
+    return import_module(f"{__name__}.{name}")

@@ -10,14 +10,17 @@ import numpy as np
 import torch
 
 from engine.kernels.layout import StoredTensor
+from engine.training.bases import Low
 from engine.training.products import times, times_transposed
 
 Tensor = Any
 
+WIDTH = torch.float32
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class F32:
-    """weight (n_out, n_in) float32."""
+    """weight (N, K) float32."""
 
     weight: Tensor
 
@@ -25,11 +28,13 @@ class F32:
     def n_bytes(self) -> int:
         return 4 * int(self.weight.numel())
 
-    def product(self, x: Tensor) -> Tensor:
-        return times_transposed(x, self.weight)
+    def product(self, x: Tensor, low: Low | None) -> Tensor:
+        y = times_transposed(x, self.weight)
+        return y if low is None else y.addmm_(low[0], low[1].t())
 
-    def input_gradient(self, dy: Tensor) -> Tensor:
-        return times(dy, self.weight)
+    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+        dx = times(dy, self.weight)
+        return dx if low is None else dx.addmm_(*low)
 
 
 def freeze(tensors: Sequence[StoredTensor]) -> F32:

@@ -1,1 +1,1 @@
-"""Operations of training in Numba, as autograd functions of torch."""
+"""Operations of training as autograd functions of torch, around engine/training/kernels."""

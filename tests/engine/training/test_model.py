@@ -11,6 +11,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from engine.config import DecoderConfig, Rope, RopeScaling
+from engine.training import building, model
+from engine.training.layers import GROUPS
 from engine.training.packing import Batch
 from engine.weights import matrix_shapes, vector_shapes
 from tests.engine.decoders import small_config, small_model
@@ -35,6 +37,17 @@ CONFIGS = {name: family.config for name, family in FAMILIES.items()} | {
         rope=Rope(scaling=RopeScaling("dynamic", factor=4.0, original_max_seq_len=8))
     ),
     "alibi, five heads": small_config(n_heads=5, n_kv_heads=5, position="alibi"),
+}
+# sizes that the fast path takes
+FAST = {"hidden_size": 64, "intermediate_size": 96, "n_heads": 4, "head_dim": 32}
+CONFIGS |= {
+    "fast": small_config(**FAST),
+    "fast, interleaved, biases": small_config(
+        **FAST, rope=Rope(interleaved=True), qkv_bias=True, o_bias=True, mlp_bias=True
+    ),
+    "fast, tied, half turned": small_config(
+        **(FAST | {"head_dim": 64}), tied_head=True, rope=Rope(fraction=0.5)
+    ),
 }
 LENGTHS = [9, 1, 14]
 
@@ -88,10 +101,10 @@ def test_gradients_equal_finite_differences_of_the_slow_decoder(name: str, metho
     checkpoint = checkpoint_of(CONFIGS[name])
     config = checkpoint.settings
     batch = random_batch(LENGTHS, config.vocab_size)
-    model = trainable(checkpoint, method, rank=3, alpha=4.0)
-    disturb_adapters(model)
-    found = gradients(model, batch)
-    parameters = {k: p.detach().numpy().astype(np.float64) for k, p in model.trainable.items()}
+    one = trainable(checkpoint, method, rank=3, alpha=4.0)
+    disturb_adapters(one)
+    found = gradients(one, batch)
+    parameters = {k: p.detach().numpy().astype(np.float64) for k, p in one.trainable.items()}
 
     def loss() -> float:
         return reference_loss(config, merged(checkpoint.values, parameters, 4 / 3), batch)
@@ -114,7 +127,7 @@ def test_gradients_equal_finite_differences_of_the_slow_decoder(name: str, metho
 
 def test_the_loss_of_packed_documents_is_the_sum_of_their_losses() -> None:
     checkpoint = checkpoint_of(small_config())
-    model = trainable(checkpoint)
+    one = trainable(checkpoint)
     batches = [random_batch([n], 97, seed=n) for n in (5, 17, 30)]
     starts = np.cumsum([0, 5, 17])
     packed = Batch(
@@ -124,7 +137,7 @@ def test_the_loss_of_packed_documents_is_the_sum_of_their_losses() -> None:
         np.concatenate([b.rows + s for b, s in zip(batches, starts, strict=True)]),
         np.concatenate([b.targets for b in batches]),
     )
-    together, alone = model(packed), [model(b) for b in batches]
+    together, alone = one(packed), [one(b) for b in batches]
     assert together.n == sum(one.n for one in alone) == len(packed.targets)
     assert together.correct == sum(one.correct for one in alone)
     assert float(together.total.detach()) == pytest.approx(
@@ -133,17 +146,17 @@ def test_the_loss_of_packed_documents_is_the_sum_of_their_losses() -> None:
 
 
 def test_correct_counts_the_likeliest_tokens() -> None:
-    model = trainable(checkpoint_of(small_config()))
+    one = trainable(checkpoint_of(small_config()))
     batch = random_batch([40, 20], 97)
-    best = model.logits(batch).argmax(1).numpy()[batch.rows]
+    best = one.logits(batch).argmax(1).numpy()[batch.rows]
     batch = batch._replace(targets=np.where(np.arange(len(best)) % 3 == 0, best, (best + 1) % 97))
-    assert model(batch).correct == len(range(0, len(best), 3))
+    assert one(batch).correct == len(range(0, len(best), 3))
 
 
 def test_a_batch_without_labels_has_no_loss() -> None:
-    model = trainable(checkpoint_of(small_config()))
+    one = trainable(checkpoint_of(small_config()))
     batch = random_batch([4], 97, share=0.0)
-    loss = model(batch)
+    loss = one(batch)
     assert (float(loss.total.detach()), loss.n, loss.correct) == (0.0, 0, 0)
     loss.total.backward()
 
@@ -162,23 +175,23 @@ def test_computing_layers_again_changes_no_gradient(method: str) -> None:
 
 def test_full_fine_tuning_trains_every_tensor_and_a_tied_head_once() -> None:
     config = small_config(tied_head=True, qkv_bias=True)
-    model = trainable(checkpoint_of(config), "full")
-    assert set(model.trainable) == {*matrix_shapes(config), *vector_shapes(config)}
-    shapes = {name: values.shape for name, values in model.full_tensors().items()}
+    one = trainable(checkpoint_of(config), "full")
+    assert set(one.trainable) == {*matrix_shapes(config), *vector_shapes(config)}
+    shapes = {name: values.shape for name, values in one.full_tensors().items()}
     assert shapes == reference.weight_shapes(config)
-    assert model.adapter_matrices() == {}
+    assert one.adapter_matrices() == {}
 
 
 def test_last_layers_trains_those_layers_and_the_final_norm() -> None:
     config = small_config(n_layers=3)
     checkpoint = checkpoint_of(config)
-    model = trainable(checkpoint, "last_layers", n_layers=1)
-    assert {n.split(".")[0] + n.split(".")[-2] for n in model.trainable if "." in n} == {"layers2"}
-    assert [n for n in model.trainable if "." not in n] == ["final_norm"]
+    one = trainable(checkpoint, "last_layers", n_layers=1)
+    assert {n.split(".")[0] + n.split(".")[-2] for n in one.trainable if "." in n} == {"layers2"}
+    assert [n for n in one.trainable if "." not in n] == ["final_norm"]
     whole = trainable(checkpoint, "full")
     batch = random_batch(LENGTHS, 97)
     everything = gradients(whole, batch)
-    for name, gradient in gradients(model, batch).items():
+    for name, gradient in gradients(one, batch).items():
         assert_allclose(gradient, everything[name], rtol=1e-4, atol=1e-5)
 
 
@@ -189,8 +202,8 @@ def test_last_layers_refuses_more_layers_than_there_are() -> None:
 
 def test_lora_targets_name_the_matrices_that_get_an_adapter() -> None:
     config = small_config(n_layers=3)
-    model = trainable(checkpoint_of(config), targets="wq, w_down", n_layers=2, rank=5)
-    matrices = model.adapter_matrices()
+    one = trainable(checkpoint_of(config), targets="wq, w_down", n_layers=2, rank=5)
+    matrices = one.adapter_matrices()
     assert sorted(matrices) == sorted(f"layers.{i}.{n}" for i in (1, 2) for n in ("wq", "w_down"))
     a, b = matrices["layers.1.w_down"]
     assert (a.shape, b.shape) == ((5, config.intermediate_size), (config.hidden_size, 5))
@@ -224,22 +237,22 @@ def test_the_seed_decides_the_first_a() -> None:
 
 def test_a_parameter_changed_in_place_changes_the_product() -> None:
     checkpoint, batch = checkpoint_of(small_config()), random_batch(LENGTHS, 97)
-    model = trainable(checkpoint, "full")
+    one = trainable(checkpoint, "full")
     with torch.no_grad():
-        model.trainable["layers.0.wk"].mul_(2)
+        one.trainable["layers.0.wk"].mul_(2)
     checkpoint.values["layers.0.wk"] = 2 * checkpoint.values["layers.0.wk"]
-    assert_allclose(model.logits(batch), trainable(checkpoint).logits(batch), rtol=1e-4, atol=1e-4)
+    assert_allclose(one.logits(batch), trainable(checkpoint).logits(batch), rtol=1e-4, atol=1e-4)
 
 
 def test_dropout_drops_inputs_of_adapters_in_training_only() -> None:
-    model = trainable(checkpoint_of(small_config()), dropout=0.5, rank=3)
-    disturb_adapters(model, size=0.3)
+    one = trainable(checkpoint_of(small_config()), dropout=0.5, rank=3)
+    disturb_adapters(one, size=0.3)
     batch = random_batch(LENGTHS, 97)
     torch.manual_seed(0)
-    first, second = float(model(batch).total.detach()), float(model(batch).total.detach())
+    first, second = float(one(batch).total.detach()), float(one(batch).total.detach())
     assert first != second
-    model.eval()
-    assert model(batch).total.item() == model(batch).total.item()
+    one.eval()
+    assert one(batch).total.item() == one(batch).total.item()
 
 
 @pytest.mark.parametrize("mass", [0.9, 0.999])
@@ -269,10 +282,10 @@ def test_logits_equal_the_engine() -> None:
 @pytest.mark.parametrize("name", TINY_NAMES)
 def test_logits_equal_transformers(name: str) -> None:
     folder = tiny_checkpoint(name)
-    model = trainable(folder)
+    one = trainable(folder)
     batch = random_batch([len(LONG_IDS)], 3)._replace(token_ids=np.array(LONG_IDS))
     theirs = reference_logits(folder, LONG_IDS)
-    assert_allclose(model.logits(batch), theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max() / 10)
+    assert_allclose(one.logits(batch), theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max() / 10)
 
 
 @pytest.mark.parity
@@ -286,3 +299,45 @@ def test_logits_of_families_equal_transformers(name: str) -> None:
     with torch.no_grad():
         theirs = theirs_model(torch.from_numpy(batch.token_ids)[None]).logits[0].numpy()
     assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("base", ["bf16", "int8", "q4"])
+@pytest.mark.parametrize("flags", [FAST, FAST | {"activation": "gelu"}], ids=["fast", "generic"])
+def test_other_bases_point_the_same_way(base: str, flags: dict[str, Any]) -> None:
+    checkpoint, batch = checkpoint_of(small_config(**flags)), random_batch([60, 41], 97)
+    if base == "q4":  # of weights that 4 bits hold
+        rounded = trainable(checkpoint, base="q4")
+        for layer, kept in enumerate(rounded._layers):
+            for names, group in zip(GROUPS.values(), kept.projections.values(), strict=True):
+                parts = group.base.dequantized().float().split(group.sizes)
+                for name, part in zip(names, parts, strict=True):
+                    checkpoint.values[f"layers.{layer}.{name}"] = part.numpy()
+    exact, ours = trainable(checkpoint), trainable(checkpoint, base=base)
+    for one in (exact, ours):
+        disturb_adapters(one)
+    assert cosine(gradients(exact, batch), gradients(ours, batch)) > 0.99
+    assert ours(batch).total.item() == pytest.approx(exact(batch).total.item(), rel=5e-3)
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "last_layers"])
+def test_the_fast_path_is_the_generic_one(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, batch = checkpoint_of(small_config(**FAST, n_layers=3)), random_batch(LENGTHS, 97)
+    settings = {"n_layers": 2} if method == "last_layers" else {}
+    found = []
+    for fast in (True, False):
+        if not fast:
+            for module in (building, model):
+                monkeypatch.setattr(module, "is_fast", lambda config: False)
+        one = trainable(checkpoint, method, **settings)
+        disturb_adapters(one)
+        found.append(gradients(one, batch))
+    for name, gradient in found[0].items():
+        assert_allclose(gradient, found[1][name], rtol=1e-3, atol=1e-4 * np.abs(gradient).max())
+
+
+def test_last_layers_over_a_base_of_another_width() -> None:
+    checkpoint, batch = checkpoint_of(small_config(**FAST, n_layers=3)), random_batch([50], 97)
+    exact, ours = (
+        trainable(checkpoint, "last_layers", base=base, n_layers=1) for base in ("f32", "bf16")
+    )
+    assert cosine(gradients(exact, batch), gradients(ours, batch)) > 0.99

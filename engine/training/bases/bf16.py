@@ -1,0 +1,57 @@
+"""A frozen base in bfloat16, with gradients through int8: three bytes a weight.
+
+For CPUs with quick products of bfloat16 (AMX, AVX512-BF16 of Zen 4 and 5): exact enough that the
+loss of a batch changes by 0.0003.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.kernels.layout import StoredTensor
+from engine.training.bases import Low
+from engine.training.bases._int8 import Int8, to_int8
+
+Tensor = Any
+
+WIDTH = torch.bfloat16
+
+
+@dataclass(slots=True, eq=False)
+class Bf16:
+    """weight (N, K) bfloat16; wide (N, K + R): the same with the adapters' b behind each row."""
+
+    weight: Tensor
+    back: Int8
+    wide: Tensor | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        kept = self.weight if self.wide is None else self.wide
+        return 2 * int(kept.numel()) + self.back.n_bytes
+
+    def product(self, x: Tensor, low: Low | None) -> Tensor:
+        """One product for both: the sum is rounded to bfloat16 once, or small changes get lost."""
+        if low is None:
+            return x @ self.weight.t()
+        z, b = low
+        n_in = x.shape[1]
+        if self.wide is None or self.wide.shape[1] != n_in + b.shape[1]:
+            self.wide = torch.cat([self.weight, b], 1)
+            self.weight = self.wide[:, :n_in]
+        self.wide[:, n_in:] = b
+        return torch.cat([x, z], 1) @ self.wide.t()
+
+    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+        return self.back.input_gradient(dy, low)
+
+
+def freeze(tensors: Sequence[StoredTensor]) -> Bf16:
+    """Rounded to the nearest bfloat16."""
+    weight = np.concatenate([t.float32(0, t.shape[0]) for t in tensors])
+    return Bf16(torch.from_numpy(weight).bfloat16(), to_int8(tensors))

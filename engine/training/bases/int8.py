@@ -1,0 +1,17 @@
+"""A frozen base of one byte a weight: activations of 16 bits going forward, of 8 going back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from engine.kernels.layout import StoredTensor
+from engine.training.bases._int8 import Int8, to_int8
+
+WIDTH = torch.bfloat16
+
+
+def freeze(tensors: Sequence[StoredTensor]) -> Int8:
+    """One scale a row."""
+    return to_int8(tensors)

@@ -1,0 +1,80 @@
+"""The fast path: a layer with Llama's flags, whose parts between products are kernels.
+
+The residual stream is float32. What a sublayer adds to it waits until the next norm, which adds it
+in the same pass; activations in between have the dtype of the base.
+Letters: T tokens, E hidden_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from engine.config import DecoderConfig
+from engine.training.kernels.tile import COLUMNS
+from engine.training.ops.attention import Documents, Heads, attend
+from engine.training.ops.norm import add_rms_norm, rms_norm
+from engine.training.ops.swiglu import swiglu
+from engine.training.projection import Projection
+
+Tensor = Any
+
+
+class Stream(NamedTuple):
+    """x (T, E) float32, and what is still to be added to it: y (T, E) or None."""
+
+    x: Tensor
+    y: Tensor | None = None
+
+    def total(self) -> Tensor:
+        """x + y, float32."""
+        return self.x if self.y is None else self.x + self.y
+
+
+def is_fast(config: DecoderConfig) -> bool:
+    """Whether all layers can take this path; biases of projections are allowed."""
+    flags = (
+        config.norm == "rmsnorm" and not config.norm_bias,
+        config.position == "rope" and not config.qk_norm,
+        not config.clip_qkv and not config.sliding_window,
+        config.residual == "sequential",
+        config.gated and config.activation == "silu",
+    )
+    sizes = config.hidden_size, config.intermediate_size, config.head_dim, config.rotary_dim
+    return all(flags) and all(size % COLUMNS == 0 for size in sizes)
+
+
+def heads_of(config: DecoderConfig) -> Heads:
+    """What attention needs of the config."""
+    scale = config.attention_scale or config.head_dim**-0.5
+    n_heads, n_kv, d = config.n_heads, config.n_kv_heads, config.head_dim
+    return Heads(n_heads, n_kv, d, config.rotary_dim, config.rope.interleaved, scale)
+
+
+@dataclass(slots=True, eq=False)
+class LlamaLayer:
+    """projections by the names of layers.GROUPS; vectors by canonical names."""
+
+    config: DecoderConfig
+    projections: Mapping[str, Projection]
+    vectors: Mapping[str, Tensor]
+    width: Any  # of activations: torch's dtype
+
+    def __call__(
+        self, x: Tensor, y: Tensor | None, documents: Documents, training: bool
+    ) -> tuple[Tensor, Tensor]:
+        """A stream (x, y) to the next."""
+        projections = self.projections
+        x, normed = self._norm(x, y, "attention_norm")
+        qkv = projections["qkv"](normed, training)
+        y = projections["out"](attend(qkv, heads_of(self.config), documents), training)
+        x, normed = self._norm(x, y, "ffn_norm")
+        return x, projections["down"](swiglu(projections["up"](normed, training)), training)
+
+    def _norm(self, x: Tensor, y: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
+        weight, eps = self.vectors[name], self.config.norm_eps
+        if y is None:
+            return x, rms_norm(x, weight, eps, self.width)
+        total, normed = add_rms_norm(x, y.to(self.width), weight, eps)
+        return total, normed
