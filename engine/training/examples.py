@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from data.datasets import Row, Turn
+    from engine.config import DecoderConfig
     from engine.tokenizer import Tokenizer
+    from engine.training.settings import TrainSettings
 
 _LONGEST_STOP = 24  # tokens looked at behind an answer for a stop string
 
@@ -42,6 +44,23 @@ class Example(NamedTuple):
     def n_trained(self) -> int:
         """How many tokens are labels."""
         return sum(self.trained)
+
+
+def longest_row(settings: TrainSettings, config: DecoderConfig) -> int:
+    """Tokens beyond which rows are cut; ValueError for a max_seq_len that cannot be."""
+    asked = settings.max_seq_len
+    if asked is None:
+        return min(config.max_seq_len, settings.tokens_per_batch)
+    if asked > config.max_seq_len:
+        raise ValueError(
+            f"max_seq_len {asked:,} is beyond the {config.max_seq_len:,} tokens of the model"
+        )
+    if asked > settings.tokens_per_batch:
+        raise ValueError(
+            f"max_seq_len {asked:,} does not fit into batches of {settings.tokens_per_batch:,} "
+            "tokens; raise tokens_per_step or lower accumulate"
+        )
+    return asked
 
 
 def example(row: Row, tokenizer: Tokenizer, max_seq_len: int) -> Example:

@@ -22,7 +22,7 @@ _GROUPS = (
 def used_bytes() -> int:
     """Of this process, resident; where that is unknown, its highest so far; 0 on Windows."""
     found = _kilobytes(_PROC / "self" / "status", "VmRSS")
-    return found if found is not None else _peak_bytes()
+    return found if found is not None else peak_bytes()
 
 
 def available_bytes() -> int | None:
@@ -50,7 +50,8 @@ def _kilobytes(path: Path, key: str) -> int | None:
     return int(match[1]) * 1024 if match else None
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The most that this process had so far; 0 on Windows."""
     if sys.platform == "win32":
         return 0
     import resource

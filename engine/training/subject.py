@@ -16,7 +16,7 @@ from engine.config import DecoderConfig
 from engine.fingerprint import fingerprint
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.training.evaluation import prompt_of
-from engine.training.examples import Example, example
+from engine.training.examples import Example, example, longest_row
 from engine.training.feed import Feed
 from engine.training.packing import WINDOW, Batch, pack
 from engine.training.settings import TrainSettings
@@ -56,7 +56,7 @@ def open_subject(settings: TrainSettings, warn: Callable[[str], None]) -> Subjec
     tokenizer = load_tokenizer(checkpoint)
     if tokenizer is None:
         raise ValueError(f"{found.path} has no tokenizer, so no text can be learned from")
-    max_seq_len = _max_seq_len(settings, config)
+    max_seq_len = longest_row(settings, config)
     rows, held_out = _rows(settings, warn)
     examples = _examples(held_out, tokenizer, max_seq_len)
     window = settings.max_in_memory_batches or WINDOW
@@ -96,22 +96,6 @@ def _absolute(spec: str) -> str:
         str(Path(path).expanduser().absolute()) + ("" if weight is None else f":{weight!r}")
         for path, weight in sources
     )
-
-
-def _max_seq_len(settings: TrainSettings, config: DecoderConfig) -> int:
-    asked = settings.max_seq_len
-    if asked is None:
-        return min(config.max_seq_len, settings.tokens_per_batch)
-    if asked > config.max_seq_len:
-        raise ValueError(
-            f"max_seq_len {asked:,} is beyond the {config.max_seq_len:,} tokens of the model"
-        )
-    if asked > settings.tokens_per_batch:
-        raise ValueError(
-            f"max_seq_len {asked:,} does not fit into batches of {settings.tokens_per_batch:,} "
-            "tokens; raise tokens_per_step or lower accumulate"
-        )
-    return asked
 
 
 def _rows(settings: TrainSettings, warn: Callable[[str], None]) -> tuple[Rows, list[Row]]:

@@ -51,6 +51,7 @@ def python(code: str, *words: str) -> str:
         ["sparsity", "--help"],
         ["train", "--help"],
         ["train", "from-kb", "--help"],
+        ["train", "check", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(home: Path, words: list[str]) -> None:
