@@ -60,6 +60,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "warmup": "share of the run in which it rises",
         "weight_decay": "pulls matrices towards 0",
         "clip": "longest gradient; 0 = any",
+        "head_mass": "share of the error that goes back through the vocabulary; 1 = all",
         "optimizer": "adamw8bit keeps its state in a quarter of the memory",
         "seed": "same seed, same run",
         "max_spike": "a loss so far above the usual one skips its step; 0 = none does",

@@ -115,6 +115,7 @@ def _build(settings: TrainSettings, subject: Subject, base: str) -> Trainable:
         base=base,
         seed=settings.seed,
         checkpointing=settings.checkpointing,
+        head_mass=settings.head_mass,
     )
 
 

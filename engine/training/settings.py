@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 METHODS = ("lora", "full", "last_layers")
-BASES = ("auto", "int8", "q4", "f32")
+BASES = ("auto", "int8", "q4", "bf16", "f32")
 LOSSES = ("answers", "all")
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "adamw8bit")
@@ -32,6 +32,8 @@ class TrainSettings:
     targets_per_step   trained tokens that a step collects from batches instead (BOLT's batch_size)
     learning_rate      None = by method. warmup: share of the run in which it rises to that
     clip               largest norm of the gradient; 0 = off
+    head_mass          share of |p - y| that goes back through the vocabulary, the likeliest first:
+                       0.999 is a tenth of its columns; 1.0 = all
     max_seq_len        longer rows are cut; None = what the model and a batch can take
     evaluate_every     steps; 0 = after each epoch, None = ten times a run
     save_every         steps; None = with every evaluation, and after ten minutes without one
@@ -68,6 +70,7 @@ class TrainSettings:
     warmup: float = 0.03
     weight_decay: float = 0.0
     clip: float = 1.0
+    head_mass: float = 0.999
     optimizer: str = "adamw"
     seed: int = 0
     max_seq_len: int | None = None
@@ -151,6 +154,7 @@ _RANGES: dict[str, tuple[float, float, bool]] = {  # (lowest, highest, lowest is
     "warmup": (0, 1, False),
     "weight_decay": (0, 10, False),
     "clip": (0, _INFINITE, False),
+    "head_mass": (0.5, 1, False),
     "seed": (0, (1 << 63) - 1, False),
     "max_seq_len": (2, _INFINITE, False),
     "evaluate_every": (0, _INFINITE, False),
