@@ -4,8 +4,8 @@ Speed only: thresholds are set so that so many neurons of every layer are left o
 does to the text; models that are trained to be so sparse lose little, ours is not one. The gate
 stays dense. Each round decodes the same tokens with everything and with each share, one right
 after the other; the byte limit is what it would be if only the bytes that a token reads counted.
-The rows "head screened" read of the head what a screen of 256 numbers a row reads (speed only,
-too: nothing is certain of its words here). --model shape-1.1b and shape-6.7b are random weights of
+The rows "head screened" read of the head what a calibrated screen of its size reads (speed only,
+too: it says nothing of the words here). --model shape-1.1b and shape-6.7b are random weights of
 those sizes.
 """
 
@@ -24,10 +24,10 @@ from engine.cache_dir import cache_dir
 from engine.formats import Weight, weight_format
 from engine.screen import Screen
 from engine.sparse_formats import Copy, Sparse
-from engine.sparsity import copies, thresholds
+from engine.sparsity import copies, head, thresholds
 
 SHARES = (0.7, 0.8, 0.9)
-_SCREENED = 256
+_LEAST_WIDTH = 512  # of states, for a screen to save anything
 _WARM = 4  # tokens
 
 
@@ -50,8 +50,10 @@ def settings(model: engine.Model, ids: Sequence[int]) -> list[Setting]:
     parts = copies.make_copies(config, model.weights, file, rounded=True)
     whole = dense_bytes(model)
     screen = random_screen(model)
-    head = model.weights.matrices["embedding" if config.tied_head else "head"].data.nbytes
-    saved = 0 if screen is None else head - screen.scores.data.nbytes - screen.bounds.nbytes
+    whole_head = model.weights.matrices["embedding" if config.tied_head else "head"].data
+    saved = 0
+    if screen is not None:
+        saved = whole_head.nbytes - head.n_bytes(screen) - screen.n_first * whole_head[0].nbytes
     found = [Setting("everything", None, None, whole, 0.0)]
     for share in SHARES:
         options.note(f"thresholds that leave out {share:.0%}")
@@ -97,21 +99,29 @@ def reached_share(model: engine.Model, sparse: Sparse, text: Sequence[int]) -> f
 
 
 def random_screen(model: engine.Model) -> Screen | None:
-    """One that reads the head's first 256 numbers of a row in 4 bits; None for a small head."""
+    """One with the sizes of a calibrated screen; None for a small head.
+
+    Its scores are far too small to keep any group of rows in doubt, so that of the head only the
+    groups are read that are always computed: a calibrated screen leaves about as many.
+    """
     config = model.config
-    if config.hidden_size < 2 * _SCREENED:
+    if config.hidden_size < _LEAST_WIDTH:
         return None
     rng = np.random.default_rng(0)
 
     def packed(name: str, n_out: int, n_in: int) -> Weight:
-        rows = rng.standard_normal((64, n_in), dtype=np.float32)
+        rows = rng.standard_normal((64, n_in), dtype=np.float32) * np.float32(1e-3)
         data = weight_format(name).quantize(rows)
         repeated = np.concatenate([data] * -(-n_out // 64))[: -(-n_out // 16)]
         return Weight(name, repeated, n_out, n_in)
 
-    scores = packed("q4_0", config.vocab_size, _SCREENED)
+    width = config.hidden_size
+    n_first = 32 * round(head.FIRST_SHARE * width / 32)
+    scores = packed(head.FIRST_FORMAT, config.vocab_size, n_first)
+    rest = packed(head.REST_FORMAT, config.vocab_size, width - n_first)
     bounds = np.zeros(-(-config.vocab_size // 16) * 16, np.float32)
-    return Screen(scores, None, None, bounds, 0.0, 0.0)
+    basis = packed(head.BASIS_FORMAT, width, width)
+    return Screen(scores, rest, basis, bounds, 0.0, 0.0, head.N_FIRST)
 
 
 def decode(model: engine.Model, setting: Setting, ids: Sequence[int]) -> tuple[float, machine.Load]:

@@ -201,32 +201,38 @@ def skip_inputs(low, high, step, scaled, offsets, shift, weight, stride, tiles, 
 
 
 @kernel
-def add_inputs(low, high, step, weight, stride, blocks, active, first, last, out):
-    """INPUTS of columns whose scales are in the active values already (engine/sparse_formats/int8).
+def add_inputs(load, weight, stride, blocks, active, first, last, out):
+    """INPUTS of columns of bytes whose scales are in the active values already (see
+    engine/sparse_formats/int8); `load` reads 16 outputs.
 
     A block is 32 inputs of `stride` bytes, then float32 scales, which are for who makes the list.
+    Blocks go by fours, outputs by lines of 64 bytes: sums stay in registers for some ten inputs.
     """
     counts, inputs, values, _ = active_inputs(active, blocks)
     block_bytes = 32 * stride + 128
     for at in range(out + 128 * first, out + 128 * last, 64):
         simd.store_f32(at, simd.zero_f32())
-    for b in range(blocks):
-        n = simd.get_i64(counts + 8 * b)
-        if n == 0:
-            continue
-        block = weight + block_bytes * b
-        coming = min(b + _BLOCKS_AHEAD, blocks - 1)
-        n_coming = simd.get_i64(counts + 8 * coming)
-        for tile in range(first, last):
-            if tile == first or (step * tile) & 63 < step:  # a line of each input begins
-                for j in range(n_coming):
-                    at = stride * simd.get_i32(inputs + 128 * coming + 4 * j) + step * tile
-                    simd.prefetch(weight + block_bytes * coming + at)
-            to = out + 128 * tile
+    for b in range(0, blocks, _BLOCKS_AHEAD):
+        end = min(b + _BLOCKS_AHEAD, blocks)
+        for line in range(32 * first, 32 * last, 64):
+            for coming in range(end, min(end + _BLOCKS_AHEAD, blocks)):
+                for j in range(simd.get_i64(counts + 8 * coming)):
+                    i = simd.get_i32(inputs + 128 * coming + 4 * j)
+                    simd.prefetch(weight + block_bytes * coming + stride * i + line)
+            to, whole = out + 4 * line, line + 64 <= 32 * last
             a, c = simd.load_f32(to), simd.load_f32(to + 64)
-            for j in range(n):
-                at = block + stride * simd.get_i32(inputs + 128 * b + 4 * j) + step * tile
-                value = simd.splat(simd.get_f32(values + 128 * b + 4 * j))
-                a, c = simd.fma(low(at), value, a), simd.fma(high(at), value, c)
+            d = e = simd.zero_f32()
+            if whole:
+                d, e = simd.load_f32(to + 128), simd.load_f32(to + 192)
+            for k in range(b, end):
+                for j in range(simd.get_i64(counts + 8 * k)):
+                    i = simd.get_i32(inputs + 128 * k + 4 * j)
+                    at = weight + block_bytes * k + stride * i + line
+                    value = simd.splat(simd.get_f32(values + 128 * k + 4 * j))
+                    a, c = simd.fma(load(at), value, a), simd.fma(load(at + 16), value, c)
+                    d, e = simd.fma(load(at + 32), value, d), simd.fma(load(at + 48), value, e)
             simd.store_f32(to, a)
             simd.store_f32(to + 64, c)
+            if whole:
+                simd.store_f32(to + 128, d)
+                simd.store_f32(to + 192, e)

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from engine.formats import Weight
 from engine.kernels.layout import unpack_floats
-from engine.sparse_formats._numbers import BLOCK, aligned, as_bytes, by_inputs, filled, side_by_side
+from engine.sparse_formats._numbers import (
+    BLOCK,
+    as_bytes,
+    by_inputs,
+    filled,
+    input_stride,
+    side_by_side,
+)
 
 
 def pack_rows(weight: Weight, number: type[Any]) -> NDArray[np.uint8]:
@@ -24,4 +31,4 @@ def pack_inputs(weight: Weight, number: type[Any]) -> NDArray[np.uint8]:
 
 def stride(tiles: int, number: type[Any]) -> int:
     """Bytes of an input."""
-    return aligned(BLOCK * tiles * np.dtype(number).itemsize)
+    return input_stride(BLOCK * tiles * np.dtype(number).itemsize)

@@ -9,12 +9,12 @@ from engine.formats import Weight
 from engine.kernels import nibbles
 from engine.sparse_formats._numbers import (
     BLOCK,
-    LINE,
     aligned,
     as_bytes,
     by_inputs,
     filled,
     halves,
+    input_stride,
     side_by_side,
 )
 
@@ -35,7 +35,7 @@ def pack_inputs(weight: Weight, numbers_a_block: int) -> NDArray[np.uint8]:
 
 def stride(tiles: int) -> int:
     """Bytes of an input."""
-    return aligned(16 * tiles, LINE)
+    return input_stride(16 * tiles)
 
 
 def _unpacked(

@@ -17,6 +17,12 @@ def aligned(n: int, unit: int = LINE) -> int:
     return -(-n // unit) * unit
 
 
+def input_stride(n_bytes: int) -> int:
+    """n_bytes of an input in whole lines, an odd number of them: with a power of two, the same
+    line of all inputs would have to share a few places of the first cache."""
+    return (aligned(n_bytes) // LINE | 1) * LINE
+
+
 def filled(values: NDArray[Any], rows: int, columns: int = 1) -> NDArray[Any]:
     """A matrix with zeros behind, to multiples of so many rows and columns."""
     missing = [
@@ -51,6 +57,6 @@ def by_inputs(inputs: Bytes, *numbers: NDArray[np.float16]) -> Bytes:
     numbers  (n_out, blocks) each
     """
     n_blocks = len(inputs) // BLOCK
-    rows = np.pad(inputs, ((0, 0), (0, aligned(inputs.shape[1]) - inputs.shape[1])))
+    rows = np.pad(inputs, ((0, 0), (0, input_stride(inputs.shape[1]) - inputs.shape[1])))
     heads = [as_bytes(filled(each, BLOCK).T) for each in numbers]
     return np.concatenate([*heads, rows.reshape(n_blocks, -1)], axis=1)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from engine.formats import Weight, weight_format
 from engine.kernels import simd
-from engine.kernels.compiler import block, callback
+from engine.kernels.compiler import callback
 from engine.kernels.partial import INPUTS, add_inputs
-from engine.sparse_formats._numbers import BLOCK, aligned, as_bytes, by_inputs, filled
+from engine.sparse_formats._numbers import BLOCK, as_bytes, by_inputs, filled, input_stride
 
 SPREAD = False
 _SLAB = 64  # groups of rows that are dequantised at a time
@@ -45,7 +45,7 @@ def dequantize(weight: Weight) -> NDArray[np.float32]:
 
 def stride(tiles: int) -> int:
     """Bytes of an input."""
-    return aligned(BLOCK * tiles)
+    return input_stride(BLOCK * tiles)
 
 
 def _slabs(weight: Weight):
@@ -53,11 +53,6 @@ def _slabs(weight: Weight):
         yield weight_format(weight.format).dequantize(weight.data[start : start + _SLAB])
 
 
-@block
-def _high(at):
-    return simd.load_i8(at + 16)
-
-
 @callback(INPUTS)
 def inputs(weight, stride, tiles, blocks, active, first, last, out):
-    add_inputs(simd.load_i8, _high, 32, weight, stride, blocks, active, first, last, out)
+    add_inputs(simd.load_i8, weight, stride, blocks, active, first, last, out)

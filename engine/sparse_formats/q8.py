@@ -12,10 +12,10 @@ from engine.kernels.layout import ROWS as LANES
 from engine.kernels.partial import INPUTS, ROWS, skip_inputs, value_rows
 from engine.sparse_formats._numbers import (
     BLOCK,
-    aligned,
     as_bytes,
     by_inputs,
     filled,
+    input_stride,
     side_by_side,
 )
 
@@ -36,7 +36,7 @@ def pack_inputs(weight: Weight) -> NDArray[np.uint8]:
 
 def stride(tiles: int) -> int:
     """Bytes of an input."""
-    return aligned(BLOCK * tiles)
+    return input_stride(BLOCK * tiles)
 
 
 def _unpacked(weight: Weight) -> tuple[NDArray[np.int8], NDArray[np.float16]]:

@@ -16,7 +16,7 @@ from engine.formats import Weight
 from engine.sparse_formats import SPARSE_FORMATS, Copy, sparse_format
 from engine.weights import Weights
 
-VERSION = 1  # changes with the meaning of any byte that sparse_formats/ write
+VERSION = 2  # changes with the meaning of any byte that sparse_formats/ write
 
 Progress = Callable[[str, float], None]
 _Pack = Callable[[Weight], NDArray[np.uint8]]
