@@ -70,6 +70,14 @@ class Llama(Side):
         np.save(into, np.ctypeslib.as_array(c.llama_get_logits(self._context), (n, vocab_size)))
         return {}
 
+    def tokens(self, text: str) -> dict[str, Any]:
+        """Token ids of a text in which spellings of special tokens are these."""
+        c, data = self._c, text.encode()
+        vocab = c.llama_model_get_vocab(self._model)
+        out = (c.llama_token * (len(data) + 8))()
+        n = c.llama_tokenize(vocab, data, len(data), out, len(out), False, True)
+        return {"token_ids": list(out[:n])}
+
     def _run(self, token_ids: list[int]) -> None:
         tokens = (self._c.llama_token * len(token_ids))(*token_ids)
         self._decode(self._c.llama_batch_get_one(tokens, len(tokens)))
@@ -118,4 +126,4 @@ class Llama(Side):
 
 
 if __name__ == "__main__":
-    Llama().serve()
+    Llama().serve("tokens")

@@ -45,7 +45,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        os.close(handle)
+        with open(temporary, "wb") as file:  # by its name, which is then file.name
             yield file
             file.flush()
             if durable:
@@ -68,8 +69,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        if os.name == "posix":
-            temporary.chmod(0o777 & ~_umask())  # mkdtemp's is for the owner alone
+        share(temporary)
         old = temporary.with_name(f"{temporary.name}.old")
         if path.exists():
             os.replace(path, old)
@@ -78,6 +78,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def share(path: Path) -> None:
+    """Let others read what was made for its owner alone, as far as the umask does."""
+    if os.name == "posix":
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
 
 
 def _sync(path: Path) -> None:

@@ -172,6 +172,17 @@ def read_gguf(path: Path) -> GGUFFile:
     return GGUFFile(path, metadata, tensors)
 
 
+def raw_metadata(path: Path) -> dict[str, bytes]:
+    """Key -> the bytes that stand for it and its value in a file that read_gguf takes."""
+    cursor, found = _Cursor(path, map_file(path)), {}
+    for i in range(_read_counts(cursor)[1]):
+        start = cursor.at
+        key = cursor.text(f"key {i}", MAX_KEY_BYTES)
+        _read_value(cursor, key)
+        found[key] = cursor.data[start : cursor.at]
+    return found
+
+
 def _read_counts(cursor: _Cursor) -> tuple[int, int]:
     start = cursor.skip(4, "the magic number")
     magic = cursor.data[start : start + 4]

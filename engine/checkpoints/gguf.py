@@ -101,6 +101,11 @@ class GGUFCheckpoint:
     def tensor_names(self) -> tuple[str, ...]:
         return tuple(self._stored)
 
+    @property
+    def stored_tensors(self) -> Mapping[str, RawTensor]:
+        """All tensors of the file by their stored names."""
+        return self._file.tensors
+
     def tensor(self, canonical_name: str) -> RawTensor:
         if canonical_name not in self._stored:
             raise ValueError(f"{self.path}: tensor {canonical_name!r} is missing")
