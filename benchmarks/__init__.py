@@ -12,8 +12,9 @@ quality      logits against float32's and llama.cpp's
 retrieval    what is found for questions whose answers are known, in each mode
 answers      right answers with passages against without
 questions    which questions those two ask, and where they come from
+training     training's speed, memory, quality and resuming, beside TRL and PEFT
 targets      what was aimed at, against what results/ says; measures nothing
-all          everything above, saved: `python -m benchmarks.all --save`, about 25 minutes
+all          everything above, saved: `python -m benchmarks.all --save`, about six hours
 
 --model shape-1.1b and shape-6.7b are random weights in real shapes; --avx2 limits both sides. The
 rest is machinery: options (flags), rounds (two processes in turns), side and *_driver (what runs in

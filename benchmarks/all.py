@@ -1,9 +1,10 @@
-"""All benchmarks one after another, then the table of targets; about an hour and a half and a half.
+"""All benchmarks one after another, then the table of targets; about six hours.
 
     python -m benchmarks.all --save [--quick] [--only NAME …]
 
-A quiet machine is needed: whatever else uses a core is in the figures ("foreign CPU"). A benchmark
-that fails is named at the end and does not hold up the others; its older result stays.
+Training takes most of the time, and rows of the user's (benchmarks/training_rows.py). A quiet
+machine is needed: whatever else uses a core is in the figures ("foreign CPU"). A benchmark that
+fails is named at the end and does not hold up the others; its older result stays.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ RUNS = (
     Run("retrieval"),
     Run("answers"),
     Run("kb_faults"),
+    Run("training"),
 )
 
 

@@ -74,6 +74,16 @@ PEERS = {
             "a few minutes",
             "import torch, transformers as t; print('torch', torch.__version__, t.__version__)",
         ),
+        Peer(
+            "training",
+            (
+                *("torch", "transformers", "peft", "gguf", "trl==1.16.0", "datasets==5.2.0"),
+                *("dill==0.4.1", "multiprocess==0.70.19", "xxhash==4.1.0"),
+            ),
+            "a few minutes",
+            "import torch, trl, peft, transformers as t; print('torch', torch.__version__, "
+            "'transformers', t.__version__, 'peft', peft.__version__, 'trl', trl.__version__)",
+        ),
     )
 }
 
@@ -188,7 +198,7 @@ def _build(peer: Peer) -> None:
         )  # fmt: skip
     pip = [str(python), "-m", "pip", "install", "-v", "--disable-pip-version-check"]
     pip += ["--constraint", str(_CONSTRAINTS), *peer.options]
-    if peer.name == "transformers" and (index := os.environ.get("TORCH_INDEX")):
+    if "torch" in peer.requirements and (index := os.environ.get("TORCH_INDEX")):
         pip += ["--extra-index-url", index]
     code = _watch([*pip, *peer.requirements], log, {**os.environ, **peer.variables}, peer.name)
     if code:

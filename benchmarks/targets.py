@@ -37,6 +37,7 @@ _1B = "decode-shape-1.1b"
 _7B = "decode-shape-6.7b"
 _KEPT = "rate kept of position 0"
 _SPARSE, _LOSS = "sparsity", "exp(KL) - 1"
+_TRAINING = "training"
 TARGETS = (
     Target("decode, 135M, against Q4_0", "decode", "decode", 4.0, _Q4, 2),
     Target("decode, 135M, against Q4_0", "decode", "decode", 3.0, _Q4, 1),
@@ -100,6 +101,22 @@ TARGETS = (
     Target("commits lost by kills", "kb_faults", "lost commits", 0, key="ours", at_most=True),
     Target("damage not noticed", "kb_faults", "silent or crash", 0, key="ours", at_most=True),
     Target("errors of readers", "kb_faults", "errors and stale reads", 0, key="ours", at_most=True),
+    Target("LoRA, TRL's defaults", _TRAINING, "training", 6.0, "beside TRL"),
+    Target("LoRA, TRL tuned", _TRAINING, "training", 3.0, "beside TRL tuned"),
+    Target("LoRA, PEFT compiled", _TRAINING, "training", 1.7, "beside PEFT compiled"),
+    Target("full fine-tuning", _TRAINING, "training", 1.5, "full fine-tuning"),
+    Target("held-out loss above PEFT's", _TRAINING, "held-out loss", 0.01, " steps", key="worst",
+           at_most=True),
+    Target("memory, LoRA, of PEFT's", _TRAINING, "peak memory beside PEFT, f32, packed", 0.6,
+           "LoRA", key="share", at_most=True),
+    Target("the same, 4-bit base", _TRAINING, "peak memory beside PEFT, f32, packed", 0.4,
+           "4-bit base", key="share", at_most=True),
+    Target("8-bit AdamW", _TRAINING, "a step beside torch fused", 1.0, "adamw8bit"),
+    Target("the same, loss above AdamW's", _TRAINING, "held-out loss, 8-bit AdamW", 0.01,
+           key="worst", at_most=True),
+    Target("resumed losses", _TRAINING, "difference of a loss", 1e-6, key="ours", at_most=True),
+    Target("learned: loss", _TRAINING, "held-out loss", 1.0, "chatterbot, LoRA"),
+    Target("learned: F1 of answers", _TRAINING, "answer F1", 1.0, "chatterbot, LoRA"),
 )  # fmt: skip
 
 
