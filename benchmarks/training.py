@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import (
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
                         help=", ".join(PARTS))  # fmt: skip
     parser.add_argument("--rows", type=Path, metavar="FILE", help="OIG rows to train on")
     parser.add_argument("--base", default="auto", help="of LoRA: auto, int8, q4, f32")
+    parser.add_argument("--pieces", type=int, help=f"of speed, of {training_speed.ROUNDS} steps")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="what was measured, to go on")
     parser.add_argument("--seconds", type=float, metavar="S", help="begin nothing new after these")
     return parser
@@ -65,9 +67,12 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     peers.available(training_models.PEER, build=not chosen.quick)
+    if args.base != "auto":
+        chosen = replace(chosen, name=f"{chosen.name}-{args.base}")
     file = f"{chosen.name}-quick.json" if chosen.quick else f"{chosen.name}.json"
     kept = Kept(args.keep and args.keep / file, args.seconds)
-    bench = training_speed.Bench(chosen, data, kept, args.base)
+    n_pieces = args.pieces or (1 if chosen.quick else training_speed.PIECES)
+    bench = training_speed.Bench(chosen, data, kept, args.base, n_pieces)
     try:
         rows = [row for part in args.parts for row in PARTS[part](bench)]
     except OutOfTime as end:

@@ -51,6 +51,7 @@ class Bench(NamedTuple):
     data: training_rows.Data
     kept: Kept
     base: str
+    n_pieces: int = PIECES  # of a case's speed
 
     @property
     def threads(self) -> int:
@@ -67,17 +68,18 @@ class Bench(NamedTuple):
 
 def speed(bench: Bench) -> list[report.Row]:
     """A row for each case; of a case without a peer ours alone."""
-    rows = []
-    for case in CASES:
-        row = report.Row(case.name, bench.threads, "training", "tok/s", case.peer_name)
-        bases = set()
-        for number in range(1 if bench.chosen.quick else PIECES):
+    rows = [
+        report.Row(case.name, bench.threads, "training", "tok/s", case.peer_name) for case in CASES
+    ]
+    bases: list[set[str]] = [set() for _ in CASES]
+    for number in range(bench.n_pieces):
+        for case, row, found in zip(CASES, rows, bases, strict=True):
             name = f"speed, {case.name}, {number}"
             piece = bench.kept.get(name, _piece, bench, case, number)
             add_rounds(row, piece)
-            bases.add(piece["base"])
-        row.extra = {"base": "/".join(sorted(bases)), "steps": len(row.ours)}
-        rows.append(row)
+            found.add(piece["base"])
+    for row, found in zip(rows, bases, strict=True):
+        row.extra = {"base": "/".join(sorted(found)), "steps": len(row.ours)}
     return rows
 
 
