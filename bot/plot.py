@@ -35,16 +35,55 @@ def scatter(
         letter = letters.setdefault((row, column), _MARKS[len(letters)])
         cells[row][column] = letter
         legend.setdefault(letter, []).append(point.name)
-    scale = [f"{high_y:g}", *[""] * (height - 2), f"{low_y:g}"]
-    side = max(map(len, scale))
-    lines = [f"{'':{side}}  {y_name}"]
-    lines += [f"{mark:>{side}} |{''.join(row)}".rstrip() for mark, row in zip(scale, cells)]  # noqa: B905
-    lines.append(f"{'':{side}} +{'-' * width}")
-    left, right = f"{low_x:g}", f"{high_x:g}  {x_name}"
-    lines.append(f"{'':{side}}  {left}{right:>{max(0, width - len(left))}}")
+    lines = _framed(cells, (low_x, high_x), (low_y, high_y), x_name, y_name)
+    side = lines[0].index(y_name) - 2
     return lines + [
         f"{'':{side}}  {letter} = {', '.join(names)}" for letter, names in legend.items()
     ]
+
+
+class Curve(NamedTuple):
+    """Points (x, y) that are shown by one mark; later curves lie over earlier ones."""
+
+    name: str
+    mark: str
+    points: Sequence[tuple[float, float]]
+
+
+def curves(
+    shown: Sequence[Curve], x_name: str, y_name: str, width: int = 60, height: int = 12
+) -> list[str]:
+    """Lines: the picture, its scales, and what each mark stands for. There is a point in it."""
+    points = [point for curve in shown for point in curve.points]
+    low_x, high_x = _span([x for x, _ in points])
+    low_y, high_y = _span([y for _, y in points])
+    cells = [[" "] * width for _ in range(height)]
+    for curve in shown:
+        for x, y in curve.points:
+            column = round((x - low_x) / (high_x - low_x) * (width - 1))
+            row = round((high_y - y) / (high_y - low_y) * (height - 1))
+            cells[row][column] = curve.mark
+    lines = _framed(cells, (low_x, high_x), (low_y, high_y), x_name, y_name)
+    return [*lines, "  " + ", ".join(f"{curve.mark} {curve.name}" for curve in shown)]
+
+
+def _framed(
+    cells: list[list[str]],
+    x_span: tuple[float, float],
+    y_span: tuple[float, float],
+    x_name: str,
+    y_name: str,
+) -> list[str]:
+    """The cells with scales beside and below them."""
+    scale = [f"{y_span[1]:g}", *[""] * (len(cells) - 2), f"{y_span[0]:g}"]
+    side, width = max(map(len, scale)), len(cells[0])
+    lines = [f"{'':{side}}  {y_name}"]
+    lines += [
+        f"{mark:>{side}} |{''.join(row)}".rstrip() for mark, row in zip(scale, cells, strict=True)
+    ]
+    lines.append(f"{'':{side}} +{'-' * width}")
+    left, right = f"{x_span[0]:g}", f"{x_span[1]:g}  {x_name}"
+    return [*lines, f"{'':{side}}  {left}{right:>{max(0, width - len(left))}}"]
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

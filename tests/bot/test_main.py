@@ -52,6 +52,8 @@ def python(code: str, *words: str) -> str:
         ["train", "--help"],
         ["train", "from-kb", "--help"],
         ["train", "check", "--help"],
+        ["train", "plot", "--help"],
+        ["train", "list"],
     ],
 )
 def test_help_imports_nothing_heavy(home: Path, words: list[str]) -> None:
