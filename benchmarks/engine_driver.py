@@ -71,11 +71,11 @@ class Engine(Side):
 
     def calibrate(self) -> dict[str, Any]:
         """Measure what sparsity needs: seconds; the peak of memory before and after, in bytes."""
-        from engine.sparsity import calibration
+        import engine
 
         before = memory()
         started = time.perf_counter()
-        calibration.calibrate(self._model)
+        engine.calibrate(self._model)
         seconds = time.perf_counter() - started
         return {
             "seconds": seconds,

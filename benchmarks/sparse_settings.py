@@ -11,7 +11,7 @@ import numpy as np
 import engine
 from engine.kernels.head import LOWEST
 from engine.screen import Screen
-from engine.sparsity import calibration, head
+from engine.sparsity import calibration, head, layer_calibration
 
 METHODS = ("calibrated head", "certified head")
 NAMES = (*METHODS, "exact", "balanced", "fast")
@@ -38,7 +38,7 @@ def settings(model: engine.Model, names: Sequence[str]) -> Iterator[Setting]:
     """Methods, each alone, and levels; calibrates a model that is not."""
     if not names:
         return
-    if calibration.stored(model) is None:
+    if calibration.stored(model) is None or layer_calibration.stored(model) is None:
         calibration.calibrate(model)
     found = calibration.stored(model)
     assert found is not None

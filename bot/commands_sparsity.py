@@ -6,7 +6,7 @@ from bot import render
 from bot.answering import speed
 from bot.commands import command
 from bot.settings import parse, show
-from bot.sparsity import Report, Stopped, cost_words, part_lines, run_with_progress
+from bot.sparsity import Report, Stopped, cost_words, part_lines, run_with_progress, site_lines
 from bot.state import ShellState
 from engine.sparsity.knob import NAMES
 
@@ -24,8 +24,9 @@ def sparsity(state: ShellState, argument: str) -> None:
     nobody asks. off computes everything; exact proves what it skipped afterwards; balanced and fast
     skip what rarely matters, fast more of it; a number from 0 to 0.9 is the share of every
     feed-forward that is skipped. A level that needs a calibration gets one, once for each model
-    (Ctrl-C leaves it out). Without LEVEL, the last answer is computed twice, with and without: how
-    far the probabilities of its words moved, and both speeds (Ctrl-C stops that).
+    (Ctrl-C leaves it out). Without LEVEL, the last answer is computed twice, with and without: what
+    was read of each part and layer, how far the probabilities of its words moved, and both speeds
+    (Ctrl-C stops that).
     """
     if argument:
         level = parse("sparsity", argument)
@@ -97,6 +98,6 @@ def _compare(state: ShellState) -> None:
     except Stopped:
         render.note("stopped: the answer was not compared")
         return
-    for line in part_lines(cost):
+    for line in [*part_lines(cost), "", *site_lines(cost.sites)]:
         render.out(line)
     render.out(f"last answer: {cost_words(cost)}")

@@ -9,11 +9,12 @@ _MARKS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Point(NamedTuple):
-    """One thing that was measured, and where it lies."""
+    """One thing that was measured, and where it lies; error: the standard error of y."""
 
     name: str
     x: float
     y: float
+    error: float = 0.0
 
 
 def scatter(
@@ -24,8 +25,8 @@ def scatter(
     Points that fall on one place share the letter of the first.
     """
     points = points[: len(_MARKS)]
-    low_x, high_x = _span([point.x for point in points])
-    low_y, high_y = _span([point.y for point in points])
+    low_x, high_x = span([point.x for point in points])
+    low_y, high_y = span([point.y for point in points])
     cells = [[" "] * width for _ in range(height)]
     letters: dict[tuple[int, int], str] = {}
     legend: dict[str, list[str]] = {}
@@ -55,8 +56,8 @@ def curves(
 ) -> list[str]:
     """Lines: the picture, its scales, and what each mark stands for. There is a point in it."""
     points = [point for curve in shown for point in curve.points]
-    low_x, high_x = _span([x for x, _ in points])
-    low_y, high_y = _span([y for _, y in points])
+    low_x, high_x = span([x for x, _ in points])
+    low_y, high_y = span([y for _, y in points])
     cells = [[" "] * width for _ in range(height)]
     for curve in shown:
         for x, y in curve.points:
@@ -86,7 +87,7 @@ def _framed(
     return [*lines, f"{'':{side}}  {left}{right:>{max(0, width - len(left))}}"]
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
+def span(values: Sequence[float]) -> tuple[float, float]:
     """From the smallest value to the largest, rounded outwards to three digits, never empty."""
     low, high = min(values), max(values)
     reach = (high - low) or abs(high) or 1.0

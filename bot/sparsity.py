@@ -6,6 +6,7 @@ model. Ctrl-C ends that and leaves the model dense.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from bot.worker import Worker
 if TYPE_CHECKING:
     from engine import LevelCost, Model
     from engine.sparsity.knob import Level
+    from engine.sparsity.level_cost import SiteCost
 
 CALIBRATING = "calibrating sparsity, once for this model"
 _POLL_S = 0.05
@@ -140,6 +142,56 @@ def part_lines(cost: LevelCost) -> list[str]:
     dense, read = (f"{size / 1e6:.2f}" for size in (cost.n_bytes, cost.read_bytes))
     rows.append(("token", dense, read, "", ""))
     return table(rows)
+
+
+def site_lines(sites: Sequence[SiteCost]) -> list[str]:
+    """A table: what each layer leaves out where, what that costs and saves, and why some do not."""
+    if not sites:
+        return []
+    rows: list[tuple[str, ...]] = [("layers", "read", "KL", "dense MB", "read MB", "saved", "")]
+    for name in dict.fromkeys(site.site for site in sites):
+        some = [site for site in sites if site.site == name]
+        for is_whole, group in itertools.groupby(some, key=lambda site: site.active == 1):
+            run = list(group)
+            rows += [_site_row(run)] if is_whole else [_site_row([site]) for site in run]
+    return table(rows)
+
+
+def _site_row(run: Sequence[SiteCost]) -> tuple[str, ...]:
+    """One line for some layers that are alike."""
+    first, last = run[0], run[-1]
+    layers = f"{first.layer}" if len(run) == 1 else f"{first.layer}-{last.layer}"
+    dense, read = (
+        sum(getattr(site, name) for site in run) for name in ("dense_bytes", "read_bytes")
+    )
+    kl, saved_s = (_total(run, name) for name in ("kl", "saved_s"))
+    return (
+        f"{first.site} {layers}",
+        f"{100 * sum(site.active for site in run) / len(run):.1f} %",
+        "" if kl is None else f"{kl:.4f}",
+        f"{dense / 1e6:.2f}",
+        f"{read / 1e6:.2f}",
+        "" if saved_s is None else f"{1e6 * saved_s:.0f} µs",
+        _why_whole(run) if first.active == 1 else "",
+    )
+
+
+def _total(run: Sequence[SiteCost], name: str) -> float | None:
+    values = [getattr(site, name) for site in run]
+    return None if None in values else sum(values)
+
+
+def _why_whole(run: Sequence[SiteCost]) -> str:
+    """What would have to be left out before that saved time here."""
+    pays_below = run[0].pays_below
+    if pays_below is None:
+        return ""
+    losses = [site.kl_there for site in run if site.kl_there is not None]
+    if not pays_below or not losses:
+        return "never faster here"
+    low, high = min(losses), max(losses)
+    loss = f"{low:.3f}" if len(losses) == 1 else f"{low:.3f} to {high:.3f}"
+    return f"faster below {100 * pays_below:.0f} % read, where a layer's KL is {loss}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

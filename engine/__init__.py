@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.sparsity.cost import calibrate, compare_with_dense, level_costs
     from engine.sparsity.knob import NotCalibratedError
     from engine.sparsity.level_cost import LevelCost
+    from engine.sparsity.methods import measure_methods, method_costs
 
 _HOME = {
     **dict.fromkeys(("Adapter", "read_adapter", "write_adapter"), "engine.adapters"),
@@ -34,6 +35,7 @@ _HOME = {
     "stream": "engine.generate",
     **dict.fromkeys(("calibrate", "compare_with_dense", "level_costs"), "engine.sparsity.cost"),
     "LevelCost": "engine.sparsity.level_cost",
+    **dict.fromkeys(("measure_methods", "method_costs"), "engine.sparsity.methods"),
     "NotCalibratedError": "engine.sparsity.knob",
 }
 
@@ -53,6 +55,8 @@ __all__ = [
     "compare_with_dense",
     "level_costs",
     "load",
+    "measure_methods",
+    "method_costs",
     "read_adapter",
     "stream",
     "write_adapter",

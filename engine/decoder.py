@@ -19,7 +19,7 @@ from engine.config import DecoderConfig
 from engine.kernels.activations import BLOCK_BYTES
 from engine.kernels.forward import dense_head, forward
 from engine.kernels.layout import ROWS
-from engine.kernels.tables import FEW, Batch
+from engine.kernels.tables import FEW, N_SITES, Batch
 from engine.kv_formats import DEFAULT, kv_format, listed_kernels
 from engine.low_rank import LowRank
 from engine.plan import Rotations, make_plan, make_tables, make_windows
@@ -43,6 +43,20 @@ class Branches(NamedTuple):
     paths: Sequence[Sequence[int]]  # the slots after the shared prefix that it sees, its own last
 
 
+class Probe(NamedTuple):
+    """What Decoder.probe saw, float32.
+
+    logits   (T or 0, vocab_size)
+    neurons  (n_layers, 2, R, intermediate): the gates' activations, and the products, of the last
+             R tokens
+    inputs   (n_layers, 2, R, widest): of q, k and v; of o. Zeros behind
+    """
+
+    logits: NDArray[np.float32]
+    neurons: NDArray[np.float32]
+    inputs: NDArray[np.float32]
+
+
 @dataclass
 class Decoder:
     """One model's weights, ready to run."""
@@ -56,9 +70,11 @@ class Decoder:
         self._plan = make_plan(self.config, self.weights, kv_format(self.kv_format))
         self._screen: Screen | None = None
         self._low_rank: LowRank | None = None
+        n = self.config.n_layers
         self._sparse = self._dense = Sparse(
-            np.zeros((self.config.n_layers, 2), np.float32),
-            np.zeros(self.config.n_layers, np.int64),
+            np.zeros((n, N_SITES), np.float32),
+            np.zeros(n, np.int64),
+            np.zeros((n, 2), np.int64),
             {},
         )
         self._kv_budget: KVBudget | None = None
@@ -107,7 +123,7 @@ class Decoder:
 
     @property
     def n_active(self) -> NDArray[np.int64]:
-        """Rows of `up` and inputs of `down` that were read since use_thresholds, (n_layers, 2)."""
+        """Rows and inputs that were read since use_thresholds, (n_layers, N_SITES)."""
         total: NDArray[np.int64] = self._scratch.n_active.sum(axis=0)
         return total
 
@@ -238,29 +254,47 @@ class Decoder:
 
     def _note_skips(self, cache: KVCache, batch: Batch) -> None:
         """Let the cache know where keys and values begin that are not those of the dense model."""
-        if batch.n_listed or (len(batch.token_ids) == 1 and batch.paths.any()):
+        is_sparse = batch.paths.any() or batch.projections.any()
+        if batch.n_listed or (is_sparse and len(batch.token_ids) == 1):
             cache.skipped_from(len(cache.token_ids))
 
     def probe(
-        self, token_ids: Sequence[int], thresholds: NDArray[np.float32], start: int, record: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What thresholds (n_layers, 2) do to a text of at most a chunk, from token `start` on.
+        self,
+        cache: KVCache,
+        token_ids: Sequence[int],
+        thresholds: NDArray[np.float32],
+        start: int = 0,
+        recorded: int | None = None,
+    ) -> Probe:
+        """What thresholds (n_layers, N_SITES) do to at most a chunk of tokens, from `start` on.
 
-        Returns the logits after each token from `start` on, and, if asked for, the gates'
-        activations and the products of all tokens, (n_layers, 2, T, intermediate) float32.
+        Returns logits after each of them, or, instead, what thresholds of the last `recorded` of
+        them are compared to.
         """
-        n, inner = len(token_ids), -(-self.config.intermediate_size // 32) * 32
-        positions = np.arange(n)
-        batch = self._batch(token_ids, positions, positions, positions + 1, None, n)
-        found = np.zeros((2 * self.config.n_layers * n if record else 0, inner), np.float32)
+        config, n, first = self.config, len(token_ids), len(cache.token_ids)
+        inner = padded_size(config.intermediate_size)
+        widest = padded_size(max(config.hidden_size, config.n_heads * config.head_dim))
+        n_recorded = recorded or 0
+        n_rows = 2 * config.n_layers * n_recorded
+        neurons, inputs = (np.zeros((n_rows, width), np.float32) for width in (inner, widest))
+        positions = np.arange(first, first + n)
+        cache.reserve(first + n)
+        batch = self._batch(token_ids, positions, positions, positions + 1, None, first + n)
         batch = batch._replace(
-            paths=self._dense.paths, thresholds=thresholds, probe=1, probe_from=start, record=found
+            paths=self._dense.paths,
+            projections=self._dense.projections,
+            thresholds=thresholds,
+            probe=1,
+            probe_from=start,
+            record_from=n - n_recorded,
+            record=neurons,
+            input_record=inputs,
         )
-        cache = self.new_cache()
-        cache.reserve(n)
-        logits = self._run(cache, batch, n - start, 0, None)
-        shape = (self.config.n_layers, 2, n if record else 0, inner)
-        return logits, found.reshape(shape)[..., : self.config.intermediate_size]
+        logits = self._run(cache, batch, n if recorded is None else 0, 0, None)
+        cache.token_ids.extend(token_ids)
+        shape = config.n_layers, 2, n_recorded
+        neurons = neurons.reshape(*shape, inner)[..., : config.intermediate_size]
+        return Probe(logits, neurons, inputs.reshape(*shape, widest))
 
     def _batch(
         self,
@@ -290,10 +324,13 @@ class Decoder:
             n_best=0,
             n_first=0,
             paths=self._sparse.paths,
+            projections=self._sparse.projections,
             thresholds=self._sparse.thresholds,
             probe=0,
             probe_from=0,
+            record_from=0,
             record=self._no_record,
+            input_record=self._no_record,
             n_listed=0,
             listed_from=0,
             ranges=_NO_RANGES,

@@ -40,6 +40,12 @@ class KeyRanges:
         range_heads(self._measure, cache, self._width, self.n_blocks, n_blocks, self.data)
         self.n_blocks = n_blocks
 
+    @property
+    def n_bytes(self) -> int:
+        """Of the blocks measured so far."""
+        n_layers, n_kv_heads, _, n_bytes = self.data.shape
+        return int(n_layers * n_kv_heads * n_bytes * self.n_blocks // GROUP)
+
     def forget(self, n_tokens: int) -> None:
         """Only the first n_tokens of the cache stay."""
         self.n_blocks = min(self.n_blocks, n_tokens // BLOCK)

@@ -118,7 +118,7 @@ class Model:
         packed = None
         if adapter is not None:
             require_base(adapter, self.fingerprint)
-            if self.sparsity.feed_forward is not None:
+            if isinstance(self.sparsity.level, float) and self.sparsity.layers is not None:
                 raise ValueError(
                     f"an adapter changes whole feed-forwards, and sparsity {self.sparsity.level} "
                     "leaves a share of them out; use off, exact, balanced or fast with it"
@@ -127,6 +127,8 @@ class Model:
             packed = pack_low_rank(pairs_for(adapter, self.config), adapter.scale, not in_float32)
         self.decoder.use_adapter(packed)
         self.adapter, self.adapter_digest = adapter, packed.digest if packed else ""
+        if any(site.active < 1 for site in self.sparsity.sites):
+            apply(self, sparsity_of(self, self.sparsity.level))  # thresholds go, or come back
         self.cache.truncate(0)
         self.call_times = CallTimes()
 

@@ -31,7 +31,14 @@ _VECTORS = (
     *("attention_norm", "attention_norm.bias", "ffn_norm", "ffn_norm.bias", "q_norm", "k_norm"),
     *("wq.bias", "wk.bias", "wv.bias", "wo.bias", "w_gate.bias", "w_up.bias", "w_down.bias"),
 )
-_COPIES = {"up_rows": tables.UP_ROWS, "down_inputs": tables.DOWN_INPUTS}
+_COPIES = {
+    "up_rows": tables.UP_ROWS,
+    "down_inputs": tables.DOWN_INPUTS,
+    "wq_inputs": tables.WQ_INPUTS,
+    "wk_inputs": tables.WK_INPUTS,
+    "wv_inputs": tables.WV_INPUTS,
+    "wo_inputs": tables.WO_INPUTS,
+}
 _NO_ADAPTER = [0] * (tables.N_COLUMNS - tables.SHRINK)
 _EVERYTHING = 1 << 62  # a window that no context reaches
 

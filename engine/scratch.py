@@ -36,7 +36,7 @@ class Scratch:
         self._screened: dict[str, NDArray[Any]] = {}
         self._listed = self._listed_buffers(0, 0)
         self._made: Buffers | None = None
-        self.n_active = np.zeros((n_threads, config.n_layers, 2), np.int64)
+        self.n_active = np.zeros((n_threads, config.n_layers, tables.N_SITES), np.int64)
         self._rows = max(tables.TILE_ROWS, config.n_heads // config.n_kv_heads)
         self._partial = partial_bytes(padded_size(config.head_dim)) // 4
 
@@ -136,7 +136,7 @@ class Scratch:
             **self._screen_buffers(0),
             spread=np.zeros(-(-hidden // 128) * RUN_BYTES, np.uint8),
             rows=np.zeros(inner, np.int32),
-            active=np.zeros(inner // 32 * ACTIVE_BYTES, np.uint8),
+            active=np.zeros(max(hidden, inner, heads) // 32 * ACTIVE_BYTES, np.uint8),
             n_active=self.n_active,
             **self._listed,
             shrunk=self._shrunk,

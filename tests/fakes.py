@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from data.models import ResolvedModel
 from engine.sparsity.knob import Level, NotCalibratedError
-from engine.sparsity.level_cost import LevelCost, Part
+from engine.sparsity.level_cost import LevelCost, Part, SiteCost
 from engine.templates import template_named
 
 BOS, IM_START, IM_END = 1, 2, 3
@@ -193,6 +193,7 @@ class FakeModel:
     adapter_digest: str = ""
     adapters: list[str | None] = field(default_factory=list)  # that were set
     misfits: set[str] = field(default_factory=set)  # names of adapters that it refuses
+    methods: list[LevelCost] = field(default_factory=list)
 
     def cached_prefix(self, ids: Sequence[int]) -> int:
         same = itertools.takewhile(
@@ -234,7 +235,13 @@ class FakeModel:
 
 def fake_cost(level: Level, n_tokens: int = 100) -> LevelCost:
     head = Part("head", 28e6, 14e6, 0.25, "screen 7.0 MB")
-    return LevelCost(level, n_tokens, 0.01, 0.002, 0.99, 0.01, 0.008, 96e6, (head,))
+    whole = [SiteCost(i, "up", 1.0, 0.0, 5e5, 5e5, 0.0, 0.15, 0.03 + 0.01 * i) for i in (0, 1)]
+    sites = (
+        *whole,
+        SiteCost(0, "o", 0.4, 0.002, 2e5, 9e4, 3e-6, 0.5, 0.001),
+        SiteCost(1, "o", 1.0, 0.0, 2e5, 2e5, 0.0, 0.0, None),
+    )
+    return LevelCost(level, n_tokens, 0.01, 0.002, 0.99, 0.01, 0.008, 96e6, (head,), sites)
 
 
 def fake_compare(
@@ -391,6 +398,7 @@ class FakeEngine:
     loading: Callable[[Callable[[str, float], None]], None] | None = None
     calibrating: Callable[[Callable[[str, float], None]], None] | None = None
     calibrations: int = 0
+    methods_measured: int = 0
     loads: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
     limits: list[int] = field(default_factory=list)
@@ -414,7 +422,18 @@ class FakeEngine:
         if self.calibrating is not None:
             self.calibrating(on_progress)
         model.costs = {level: fake_cost(level) for level in ("balanced", "fast")}
+        model.methods = []
         return model.costs
+
+    def measure_methods(
+        self, model: FakeModel, on_progress: Callable[[str, float], None]
+    ) -> list[LevelCost]:
+        self.methods_measured += 1
+        on_progress("measuring head only", 0.5)
+        if self.calibrating is not None:
+            self.calibrating(on_progress)
+        model.methods = [fake_cost("head only")._replace(level_s=0.009, kl=0.001)]
+        return model.methods
 
     def resolve(self, name: str) -> ResolvedModel:
         from data.models import ModelNotFoundError
@@ -441,6 +460,8 @@ class FakeEngine:
             "calibrate": self.calibrate,
             "compare_with_dense": fake_compare,
             "level_costs": lambda model: model.costs,
+            "method_costs": lambda model: model.methods,
+            "measure_methods": self.measure_methods,
             "NotCalibratedError": NotCalibratedError,
             "SavedCaches": lambda folder: FakeSavedCaches(self.kept, self.limits),
         }

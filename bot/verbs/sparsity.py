@@ -1,8 +1,9 @@
 """Measure what a model may skip, and show what that costs and saves.
 
-`calibrate` takes some twenty seconds for the default model and happens by itself when a level needs
-it. `report` shows what was measured then, and a picture of quality against speed. With --json, one
-object goes to stdout and nothing else does.
+`calibrate` takes some thirty seconds for the default model and happens by itself when a level needs
+it. `report` shows what was measured then, by part, layer and site, and a picture of quality against
+speed; the first report after a calibration also measures each method alone. With --json, one object
+goes to stdout and nothing else does.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from bot import plot, render
 if TYPE_CHECKING:
     from bot.interrupts import Interrupts
     from bot.loading import LoadedModel, ModelLoader
-    from engine import LevelCost, Model
+    from engine import LevelCost
 
+_AXES = "speed, dense = 1", "exp(KL) - 1, %"
+_PROMISES = (2.0, "balanced: at most 2 %"), (5.0, "fast: at most 5 %")
 CLOSE_S = 0.5
 INTERRUPTED = 130
 
@@ -39,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help="name of a model, GGUF file or model folder; not given = as for chat",
         )
         action.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        action.add_argument(
+            "--png", metavar="FILE", type=Path, help="draw quality against speed to this file"
+        )
         action.add_argument(
             "-v", "--verbose", action="count", default=argparse.SUPPRESS, help="log to stderr too"
         )
@@ -60,16 +66,16 @@ def run(args: argparse.Namespace) -> int:
 
     points = [] if getattr(args, "results", None) is None else results_points(args.results)
     worker, interrupts = Worker(), Interrupts()
+    costs: list[LevelCost] = []
+    methods: list[LevelCost] = []
     loader = ModelLoader(worker)
     with interrupts:
         try:
             loaded = _loaded(args.model, loader, interrupts)
             if args.sparsity_action == "calibrate":
-                costs = _calibrated(loaded.model, loader, interrupts)
+                costs = _calibrated(loaded, loader, interrupts)
             else:
-                import engine
-
-                costs = list(engine.level_costs(loaded.model).values())
+                costs, methods = _kept(loaded, loader, interrupts)
         except (Interrupted, Stopped):
             render.err("interrupted: nothing was kept")
             return INTERRUPTED
@@ -81,26 +87,37 @@ def run(args: argparse.Namespace) -> int:
             f"{loaded.name} was not calibrated; `sparsechat sparsity calibrate{shown}` does it"
         )
         return 1
+    found = [plot.Point("off", 1.0, 0.0), *map(point_of, [*costs, *methods]), *points]
+    if args.png is not None:
+        from bot import picture
+
+        picture.draw(found, *_AXES, _PROMISES).save(args.png)
     if args.json:
-        render.out(json.dumps(_record(loaded, costs), ensure_ascii=False, allow_nan=False))
+        record = _record(loaded, costs, methods)
+        render.out(json.dumps(record, ensure_ascii=False, allow_nan=False))
         return 0
-    for line in lines_of(costs, points):
+    for line in [*lines_of(costs, methods), *plot.scatter(found, *_AXES)]:
         render.out(line)
     return 0
 
 
-def lines_of(costs: list[LevelCost], points: list[plot.Point]) -> list[str]:
-    """A table for each level, then the picture."""
-    from bot.sparsity import cost_words, part_lines
+def lines_of(costs: list[LevelCost], methods: list[LevelCost]) -> list[str]:
+    """Tables for each level, then a line for each method."""
+    from bot.sparsity import cost_words, part_lines, site_lines
 
     lines: list[str] = []
     for cost in costs:
         lines += [f"{cost.level}: {cost_words(cost)}", *part_lines(cost), ""]
-    mine = [plot.Point("off", 1.0, 0.0)]
-    mine += [
-        plot.Point(str(cost.level), cost.dense_s / cost.level_s, lost(cost.kl)) for cost in costs
-    ]
-    return lines + plot.scatter([*mine, *points], "speed, dense = 1", "exp(KL) - 1, %")
+        if sites := site_lines(cost.sites):
+            lines += [*sites, ""]
+    lines += [f"{method.level}: {cost_words(method)}" for method in methods]
+    return [*lines, ""] if methods else lines
+
+
+def point_of(cost: LevelCost) -> plot.Point:
+    """Where a level or a method lies in the picture."""
+    error = 100 * math.exp(cost.kl) * cost.kl_error
+    return plot.Point(str(cost.level), cost.dense_s / cost.level_s, lost(cost.kl), error)
 
 
 def lost(kl: float) -> float:
@@ -145,17 +162,41 @@ def _loaded(name: str | None, loader: ModelLoader, interrupts: Interrupts) -> Lo
         status.clear()
 
 
-def _calibrated(model: Model, loader: ModelLoader, interrupts: Interrupts) -> list[LevelCost]:
+def _calibrated(
+    loaded: LoadedModel, loader: ModelLoader, interrupts: Interrupts
+) -> list[LevelCost]:
     import engine
     from bot.sparsity import run_with_progress
 
     found = run_with_progress(
-        loader.worker, interrupts, lambda report: engine.calibrate(model, report)
+        loader.worker, interrupts, lambda report: engine.calibrate(loaded.model, report)
     )
     return list(found.values())
 
 
-def _record(loaded: LoadedModel, costs: list[LevelCost]) -> dict[str, Any]:
+def _kept(
+    loaded: LoadedModel, loader: ModelLoader, interrupts: Interrupts
+) -> tuple[list[LevelCost], list[LevelCost]]:
+    """Levels and methods; [] before a calibration. Ctrl-C leaves the methods out."""
+    import engine
+    from bot.sparsity import Stopped, run_with_progress
+
+    model = loaded.model
+    costs = list(engine.level_costs(model).values())
+    methods = engine.method_costs(model)
+    if costs and not methods:
+        try:
+            methods = run_with_progress(
+                loader.worker, interrupts, lambda report: engine.measure_methods(model, report)
+            )
+        except Stopped:
+            render.err("stopped: the report is without the methods alone")
+    return costs, methods
+
+
+def _record(
+    loaded: LoadedModel, costs: list[LevelCost], methods: list[LevelCost]
+) -> dict[str, Any]:
     return {
         "model": {
             "name": loaded.name,
@@ -164,4 +205,5 @@ def _record(loaded: LoadedModel, costs: list[LevelCost]) -> dict[str, Any]:
         },
         "threads": loaded.model.threads,
         "levels": [cost.record() for cost in costs],
+        "methods": [cost.record() for cost in methods],
     }

@@ -24,6 +24,7 @@ from engine.kernels.matmul import call_row
 from engine.kernels.projection import project
 from engine.kernels.skipping import attend_listed_heads, rate_blocks, skips
 from engine.kernels.sparse import BY_ROWS, prepare_rows, probe_gate, sparse_feed_forward
+from engine.kernels.sparse_projection import list_inputs, probe_inputs, project_inputs
 from engine.kernels.tables import (
     B_DOWN,
     B_GATE,
@@ -41,15 +42,21 @@ from engine.kernels.tables import (
     N_MATRICES,
     NORM,
     NORM_BIAS,
+    O_SITE,
     POSITION,
+    QKV_SITE,
     ROW,
     W_DOWN,
     W_GATE,
     W_UP,
     WK,
+    WK_INPUTS,
     WO,
+    WO_INPUTS,
     WQ,
+    WQ_INPUTS,
     WV,
+    WV_INPUTS,
     row_of,
 )  # fmt: skip
 
@@ -108,13 +115,19 @@ def _layers(
         if thread == 0:
             buffers.stops[layer] = sync.load(simd.address_of(cancel))
         _normalise(plan, v[NORM], v[NORM_BIAS], buffers, first, last)
+        by_inputs = _ready(plan, QKV_SITE, layer, buffers.normed, buffers, batch, thread, n_threads)
         sync.barrier(cells, n_threads)
         if buffers.stops[layer]:
             return 1
         x, coarse = buffers.normed, batch.coarse
-        _project(m[WQ], coarse, x, buffers.q, buffers, thread, n_threads, cells)
-        _project(m[WK], coarse, x, buffers.k, buffers, thread, n_threads, cells)
-        _project(m[WV], coarse, x, buffers.v, buffers, thread, n_threads, cells)
+        if by_inputs:
+            project_inputs(m[WQ_INPUTS], buffers, buffers.q, thread, n_threads)
+            project_inputs(m[WK_INPUTS], buffers, buffers.k, thread, n_threads)
+            project_inputs(m[WV_INPUTS], buffers, buffers.v, thread, n_threads)
+        else:
+            _project(m[WQ], coarse, x, buffers.q, buffers, thread, n_threads, cells)
+            _project(m[WK], coarse, x, buffers.k, buffers, thread, n_threads, cells)
+            _project(m[WV], coarse, x, buffers.v, buffers, thread, n_threads, cells)
         sync.barrier(cells, n_threads)
         place_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
         sync.barrier(cells, n_threads)
@@ -129,14 +142,18 @@ def _layers(
         if tokens <= FEW:
             merge_heads(plan, buffers, batch, layer, listed, thread, n_threads)
             sync.barrier(cells, n_threads)
-        _requantize(plan, buffers.attended, buffers.blocks, first, last)
-        sync.barrier(cells, n_threads)
         attended, out = buffers.attended, buffers.out
-        _project(m[WO], coarse, attended, out, buffers, thread, n_threads, cells)
+        by_inputs = _ready(plan, O_SITE, layer, attended, buffers, batch, thread, n_threads)
+        sync.barrier(cells, n_threads)
+        if by_inputs:
+            project_inputs(m[WO_INPUTS], buffers, out, thread, n_threads)
+        else:
+            _project(m[WO], coarse, attended, out, buffers, thread, n_threads, cells)
         sync.barrier(cells, n_threads)
         if not plan.parallel:
             _add(buffers, v[BO], first, last)
         _normalise(plan, v[FFN_NORM], v[FFN_NORM_BIAS], buffers, first, last)
+        _requantize(plan, buffers.normed, buffers.blocks, first, last)
         if plan.parallel:
             _add(buffers, v[BO], first, last)
         path = batch.paths[layer] if tokens == 1 else 0
@@ -153,7 +170,9 @@ def _layers(
         _add(buffers, v[B_DOWN], first, last)
     rows = logits.shape[0]
     v = vectors[plan.n_layers]
-    _normalise(plan, v[NORM], v[NORM_BIAS], buffers, max(first, tokens - rows), last)
+    first = max(first, tokens - rows)
+    _normalise(plan, v[NORM], v[NORM_BIAS], buffers, first, last)
+    _requantize(plan, buffers.normed, buffers.blocks, first, last)
     sync.barrier(cells, n_threads)
     if rows:
         x, blocks = buffers.normed[tokens - rows :], buffers.blocks[tokens - rows :]
@@ -194,7 +213,7 @@ def _requantize(plan, rows, blocks, first, last):
 
 @kernel
 def _normalise(plan, weight, bias, buffers, first, last):
-    """normed = norm(x), and its int8 blocks."""
+    """normed = norm(x)."""
     n_padded = buffers.x.shape[1]
     for t in range(first, last):
         x, out = row_of(buffers.x, t), row_of(buffers.normed, t)
@@ -202,7 +221,24 @@ def _normalise(plan, weight, bias, buffers, first, last):
             layer_norm(x, weight, bias, plan.norm_eps, plan.hidden_size, n_padded, out)
         else:
             rms_norm(x, weight, plan.norm_eps, plan.hidden_size, n_padded, out)
-    _requantize(plan, buffers.normed, buffers.blocks, first, last)
+
+
+@kernel
+def _ready(plan, site, layer, rows, buffers, batch, thread, n_threads):
+    """This thread's tokens of `rows` in the form that the site's product takes.
+
+    Whether it takes the list of active inputs of the only token: adapters are never with it.
+    """
+    tokens = batch.token_ids.size
+    first, last = tokens * thread // n_threads, tokens * (thread + 1) // n_threads
+    by_inputs = tokens == 1 and batch.projections[layer, site - QKV_SITE] != 0
+    if batch.probe:
+        probe_inputs(rows, site, layer, batch, first, last)
+    if not by_inputs:
+        _requantize(plan, rows, buffers.blocks, first, last)
+    elif first < last:
+        list_inputs(rows, site, layer, buffers, batch, thread)
+    return by_inputs
 
 
 @kernel

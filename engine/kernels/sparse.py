@@ -73,7 +73,7 @@ def sparse_feed_forward(plan, layer, matrices, vector, buffers, batch, thread, n
             _project(matrices[W_UP], buffers, gate, first, last)
         bias = vector[B_GATE] if plan.gated else vector[B_UP]
         feed_forward_gate(gate, up, bias, vector[B_UP], plan.activation, 32 * first, 32 * last)
-        n_inputs = _choose(gate, active, n_blocks, first, last, threshold)
+        n_inputs = choose(gate, active, n_blocks, first, last, threshold)
     if scales != 0:
         _scale(scales, matrices[DOWN_INPUTS][STRIDE], active, n_blocks, first, last)
     buffers.n_active[thread, layer, 0] += n_rows
@@ -167,7 +167,7 @@ def _scale(scales, stride, active, n_blocks, first, last):
 
 
 @kernel
-def _choose(products, active, n_blocks, first, last, threshold):
+def choose(products, active, n_blocks, first, last, threshold):
     """The active inputs of `down` among all products of blocks [first, last); how many they are."""
     counts, inputs, values, sums = active_inputs(active, n_blocks)
     n_inputs = 0
@@ -190,11 +190,11 @@ def _choose(products, active, n_blocks, first, last, threshold):
 def probe_gate(plan, layer, vector, buffers, batch, t, first, last):
     """feed_forward_gate of token t for a dense call that is to tell what thresholds would do.
 
-    The activations of the gate and the products are written to batch.record, when it has rows;
+    From token batch.record_from on, the activations of the gate and the products are recorded;
     from token batch.probe_from on, what would be skipped becomes 0.
     """
     gate, up = row_of(buffers.gate, t), row_of(buffers.up, t)
-    tokens, n_records = batch.token_ids.size, batch.record.shape[0]
+    recorded, is_recorded = batch.token_ids.size - batch.record_from, t >= batch.record_from
     gate_bias = vector[B_GATE] if plan.gated else vector[B_UP]
     up_bias = vector[B_UP]
     least = simd.splat(batch.thresholds[layer, 0])
@@ -210,9 +210,10 @@ def probe_gate(plan, layer, vector, buffers, batch, t, first, last):
             if up_bias != 0:
                 other = simd.add(other, simd.load_f32(up_bias + i))
             product = simd.mul(value, other)
-        if n_records:
-            simd.store_f32(row_of(batch.record, 2 * layer * tokens + t) + i, value)
-            simd.store_f32(row_of(batch.record, (2 * layer + 1) * tokens + t) + i, product)
+        if is_recorded:
+            row = 2 * layer * recorded + t - batch.record_from
+            simd.store_f32(row_of(batch.record, row) + i, value)
+            simd.store_f32(row_of(batch.record, row + recorded) + i, product)
         if t >= batch.probe_from:
             kept = pieces.where_above(simd.absolute(product), least_product, product)
             if plan.gated:

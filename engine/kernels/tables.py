@@ -18,12 +18,16 @@ from engine.kernels.compiler import kernel
 # where in a row of `shrunk` its A x stands
 (MATMUL, MATMUL_COARSE, ROW, DATA, GROUPS, BLOCKS, INT8, STRIDE, SCALES,
  SHRINK, EXPAND, LOW, HIGH, RANK, SHRUNK, N_COLUMNS) = range(16)  # fmt: skip
-# rows of `matrices`: those of the model, then nine a layer (0 in DATA: absent). The last two are
-# copies to be read in part: their MATMUL is of ROWS and INPUTS in engine/kernels/partial.py, INT8
+# rows of `matrices`: those of the model, then those of each layer (0 in DATA: absent). The last six
+# are copies to be read in part: their MATMUL is of ROWS and INPUTS in kernels/partial.py, INT8
 # whether it wants what `spread` makes, GROUPS tiles of 32, STRIDE the bytes of a row or an input,
 # SCALES the first block's scales of inputs, if values are to be multiplied with them beforehand
 EMBEDDING, POSITION, HEAD, SCREEN, SCREEN_REST, BASIS, FIRST_LAYER = range(7)
-(WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, UP_ROWS, DOWN_INPUTS, N_MATRICES) = range(10)
+(WQ, WK, WV, WO, W_GATE, W_UP, W_DOWN, UP_ROWS, DOWN_INPUTS,
+ WQ_INPUTS, WK_INPUTS, WV_INPUTS, WO_INPUTS, N_MATRICES) = range(14)  # fmt: skip
+# where a threshold decides: rows of `up` by the gate, inputs of `down` by the product, inputs of q,
+# k and v together, inputs of o. Columns of thresholds and n_active
+UP_SITE, DOWN_SITE, QKV_SITE, O_SITE, N_SITES = range(5)
 # columns of `vectors`, a row a layer and one more for the end: addresses, 0 = absent
 (NORM, NORM_BIAS, FFN_NORM, FFN_NORM_BIAS, Q_NORM, K_NORM,
  BQ, BK, BV, BO, B_GATE, B_UP, B_DOWN, SLOPES, BOUNDS, N_VECTORS) = range(16)  # fmt: skip
@@ -88,7 +92,7 @@ class Buffers(NamedTuple):
     spread: NDArray[np.uint8]  # the normed row of one token, see partial.spread
     rows: NDArray[np.int32]  # (intermediate,): neurons whose rows of `up` are read
     active: NDArray[np.uint8]  # see partial.active_inputs
-    n_active: NDArray[np.int64]  # (threads, n_layers, 2): rows of `up`, inputs of `down` read
+    n_active: NDArray[np.int64]  # (threads, n_layers, N_SITES): rows and inputs that were read
     ratings: NDArray[np.float32]  # (T n_heads, blocks): see rate_blocks
     distances: NDArray[np.float32]  # (threads, blocks)
     lists: NDArray[np.int64]  # (threads, T n_kv_heads, blocks): the blocks that are read
@@ -110,10 +114,13 @@ class Batch(NamedTuple):
     n_best: int  # how many of the best logits must be right; 0 = all
     n_first: int  # groups of 16 logits that are computed first, at least n_best
     paths: NDArray[np.int64]  # (n_layers,): of single tokens through feed-forwards, see sparse.py
-    thresholds: NDArray[np.float32]  # (n_layers, 2): of a gate's activation, of a product
-    probe: int  # 1: see probe_gate
+    projections: NDArray[np.int64]  # (n_layers, 2): 1 = single tokens' q, k and v, and o, by inputs
+    thresholds: NDArray[np.float32]  # (n_layers, N_SITES): what is not above is not read
+    probe: int  # 1: see probe_gate and probe_inputs
     probe_from: int
-    record: NDArray[np.float32]  # (2 n_layers T or 0, padded intermediate)
+    record_from: int  # this token and those behind it are recorded
+    record: NDArray[np.float32]  # (2 n_layers recorded tokens or 0, padded intermediate)
+    input_record: NDArray[np.float32]  # (2 n_layers recorded tokens or 0, widest row of inputs)
     n_listed: int  # blocks of the cache that a kv head reads for a token; 0 = all
     listed_from: int  # tokens that see fewer slots read all of them
     ranges: NDArray[np.uint8]  # of the cache's keys, see KeyRanges; empty with n_listed 0

@@ -35,15 +35,18 @@ class Copy(NamedTuple):
 
 
 class Sparse(NamedTuple):
-    """Which part of the feed-forwards a single token reads: see engine/kernels/sparse.py.
+    """Which part of its matrices a single token reads: see engine/kernels/sparse.py for the
+    feed-forwards, sparse_projection.py there for q, k, v and o.
 
-    thresholds  float32 (n_layers, 2): |activation(gate)| and |product| must be above them
-    paths       int64 (n_layers,): DENSE, BY_ROWS or BY_INPUTS
-    copies      the matrices in part-readable layouts (engine/sparsity/copies.py)
+    thresholds   float32 (n_layers, N_SITES): what is not above in its size is not read
+    paths        int64 (n_layers,): feed-forwards DENSE, BY_ROWS or BY_INPUTS
+    projections  int64 (n_layers, 2): 1 where q, k and v (column 0), or o, are read by inputs
+    copies       what is read in part, in layouts for that (engine/sparsity/copies.py)
     """
 
     thresholds: NDArray[np.float32]
     paths: NDArray[np.int64]
+    projections: NDArray[np.int64]
     copies: Mapping[str, Copy]
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from loguru import logger
 from numpy.typing import NDArray
 
-from engine import packed
 from engine.cancel import Cancel
 from engine.generate import prefill
 from engine.sampling import SamplingParams, n_best_needed
-from engine.sparsity import calibration, head, levels, texts
+from engine.sparsity import calibration, head, kept, kv, layers, levels, texts
 from engine.sparsity.knob import Level
 from engine.sparsity.level_cost import LevelCost, Part
 from engine.sparsity.levels import Sparsity
@@ -28,12 +24,13 @@ Floats = NDArray[np.float32]
 Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
 
 MEASURED = ("balanced", "fast")
+LEVEL_COSTS, METHOD_COSTS = "costs", "methods"  # kinds of what is kept
 PARAMS = SamplingParams(temperature=0.6, top_k=40)  # of the measurement: what a chat has
 # what one part of a token's work read in the latest call; each part has its own file
-DESCRIPTIONS: tuple[Callable[[Model, int], list[Part]], ...] = (head.describe,)
+DESCRIPTIONS: tuple[Callable[[Model, int], list[Part]], ...] = (head.describe, kv.describe)
 
 ANSWER_TOKENS = 48
-_VERSION = 1
+_COMPARED = 8  # tokens whose logits are kept before they are compared
 _MOST_BYTES = 64 << 20  # of logits kept at a time, dense and sparse ones
 
 
@@ -63,7 +60,8 @@ def _calibrated(model: Model, report: Progress) -> dict[Level, LevelCost]:
         report(f"measuring {level}", 0.0)
         found[level] = measure(model, levels.sparsity_of(model, level), answers, on_progress=report)
     model.cache.truncate(0)
-    _keep(model, found)
+    kept.write(model, LEVEL_COSTS, list(found.values()))
+    kept.remove(model, METHOD_COSTS)  # they are of another calibration
     return found
 
 
@@ -102,39 +100,24 @@ def measure(
     tick = _ticks(sparsity.level, 2 * sum(len(ids) - start for ids, start in answers), on_progress)
     try:
         for ids, start in answers:
-            expected, found = [], []
+            expected = []
             for logits, seconds in _steps(model, Sparsity(), ids, start, n_best, cancel):
                 tally.dense_s.append(seconds)
                 expected.append(logits.copy())
                 tick()
             for logits, seconds in _steps(model, sparsity, ids, start, n_best, cancel):
-                tally.level_s.append(seconds)
-                found.append(logits.copy())
                 tally.look(model, n_best)
+                tally.compare(expected.pop(0), logits, seconds, at_once=not expected)
                 tick()
-            tally.compare(expected, found)
+            tally.look_at_layers(model)
     finally:
         levels.apply(model, before)
-    return tally.cost(sparsity.level, _dense_bytes(model))
+    return tally.cost(model, sparsity)
 
 
 def level_costs(model: Model) -> dict[Level, LevelCost]:
     """What `calibrate` measured of this model, by level; {} before."""
-    if model.packed_file is None:
-        return {}
-    path = _file_of(model.packed_file)
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        costs = [
-            LevelCost._make([*numbers, tuple(Part(*part) for part in parts)])
-            for *numbers, parts in records
-        ]
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError) as error:
-        logger.warning("{}: {}; calibrate again", path.name, error)
-        return {}
-    return {cost.level: cost for cost in costs}
+    return {cost.level: cost for cost in kept.read(model, LEVEL_COSTS)}
 
 
 def _steps(
@@ -146,10 +129,11 @@ def _steps(
     cancel: Cancel | None,
 ) -> Iterator[tuple[Floats, float]]:
     """The logits (vocab_size,) that answer tokens were chosen by, and the seconds of each call."""
-    levels.apply(model, sparsity)
+    levels.apply(model, Sparsity())  # a prompt is read whole, even if it is one token
     if start > 1:
         prefill(model, ids[: start - 1], cancel)
     model.cache.truncate(start - 1)
+    levels.apply(model, sparsity)
     for token_id in ids[start - 1 : -1]:
         began = time.perf_counter()
         logits = model.decoder.extend(model.cache, [token_id], n_best=n_best, cancel=cancel)
@@ -191,12 +175,19 @@ class _Tally:
         self.dense_s: list[float] = []
         self.level_s: list[float] = []
         self._parts: dict[str, list[Part]] = {}
+        self._pairs: list[tuple[Floats, Floats]] = []
+        self._n_active: NDArray[np.int64] | None = None
 
-    def compare(self, dense: list[Floats], found: list[Floats]) -> None:
-        """Afterwards: between two tokens, threads would fall asleep and caches lose the weights."""
-        for expected, logits in zip(dense, found, strict=True):
-            self.kl.append(_divergence(expected, logits))
-            self.same.append(bool(expected.argmax() == logits.argmax()))
+    def compare(self, expected: Floats, found: Floats, seconds: float, at_once: bool) -> None:
+        """Some tokens at a time: threads fall asleep meanwhile, and caches lose the weights."""
+        self.level_s.append(seconds)
+        self._pairs.append((expected, found.copy()))
+        if len(self._pairs) < _COMPARED and not at_once:
+            return
+        for dense, ours in self._pairs:
+            self.kl.append(_divergence(dense, ours))
+            self.same.append(bool(dense.argmax() == ours.argmax()))
+        self._pairs = []
 
     def look(self, model: Model, n_best: int) -> None:
         """At what the latest call read."""
@@ -204,20 +195,29 @@ class _Tally:
             for part in describe(model, n_best):
                 self._parts.setdefault(part.name, []).append(part)
 
-    def cost(self, level: Level, n_bytes: float) -> LevelCost:
-        """Of all tokens; n_bytes: of the weights that each reads."""
-        n, parts = len(self.kl), tuple(map(_mean, self._parts.values()))
+    def look_at_layers(self, model: Model) -> None:
+        """At what all tokens of an answer read."""
+        n_active = model.decoder.n_active
+        self._n_active = n_active if self._n_active is None else self._n_active + n_active
+
+    def cost(self, model: Model, sparsity: Sparsity) -> LevelCost:
+        """Of all tokens."""
+        n, parts = len(self.kl), list(map(_mean, self._parts.values()))
+        assert self._n_active is not None
+        sites = layers.seen(model.decoder, sparsity.sites, self._n_active, n)
+        parts += layers.parts_of(sites)
         besides = sum(part.dense_bytes for part in parts if not part.is_weights)
         return LevelCost(
-            level=level,
+            level=sparsity.level,
             n_tokens=n,
             kl=float(np.mean(self.kl)),
             kl_error=float(np.std(self.kl, ddof=1) / np.sqrt(n)) if n > 1 else 0.0,
             same=sum(self.same) / n,
             dense_s=float(np.median(self.dense_s)),
             level_s=float(np.median(self.level_s)),
-            n_bytes=n_bytes + besides,
-            parts=parts,
+            n_bytes=_dense_bytes(model) + besides,
+            parts=tuple(parts),
+            sites=sites,
         )
 
 
@@ -227,17 +227,3 @@ def _mean(found: list[Part]) -> Part:
         read_bytes=float(np.mean([part.read_bytes for part in found])),
         active=float(np.mean([part.active for part in found])),
     )
-
-
-def _file_of(packed_file: Path) -> Path:
-    return packed_file.with_suffix(f".costs{_VERSION}.json")
-
-
-def _keep(model: Model, found: dict[Level, LevelCost]) -> None:
-    if model.packed_file is None:
-        return
-    try:
-        with packed.replacing(_file_of(model.packed_file), True) as file:
-            file.write(json.dumps(list(found.values())).encode())
-    except OSError as error:
-        logger.warning("cannot keep what the levels cost: {}", error)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.listed import BLOCK
 from engine.kernels.skipping import FIRST, RECENT
 from engine.kernels.tables import Batch
+from engine.sparsity.level_cost import Part
+
+if TYPE_CHECKING:
+    from engine.model import Model
 
 MIN_BLOCKS = FIRST + RECENT + 1
 
@@ -31,6 +37,20 @@ class KVBudget:
     def ask(self, batch: Batch, ranges: NDArray[np.uint8]) -> Batch:
         """The batch, its tokens reading no more of the cache; ranges: see engine/key_ranges.py."""
         return batch._replace(n_listed=self.n_blocks, listed_from=self.min_tokens, ranges=ranges)
+
+
+def describe(model: Model, n_best: int) -> list[Part]:
+    """What the latest call, of one token, read of the keys and values."""
+    cache, budget = model.cache, model.sparsity.kv
+    n_tokens = len(cache.token_ids)
+    n_dense = n_tokens * cache.bytes_per_token
+    n_blocks = -(-n_tokens // BLOCK)
+    if budget is None or n_tokens < budget.min_tokens or budget.n_blocks >= n_blocks:
+        return [Part("keys, values", n_dense, n_dense, 1.0, f"at {n_tokens:,} tokens", False)]
+    share = budget.n_blocks / n_blocks
+    n_read = share * n_dense + cache.key_ranges().n_bytes
+    detail = f"{budget.n_blocks} of {n_blocks} blocks, and ranges of all"
+    return [Part("keys, values", n_dense, n_read, share, detail, False)]
 
 
 # SmolLM2-135M, Q4_1, float16 cache; answers of the dense engine to questions about a text of 7,500

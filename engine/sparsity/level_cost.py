@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from engine.sparsity.knob import Level
@@ -26,6 +27,31 @@ class Part(NamedTuple):
     is_weights: bool = True
 
 
+class SiteCost(NamedTuple):
+    """What a level leaves out at one place of a layer. None: not measured.
+
+    site         "up" (its rows, by the gate), "down" (its inputs, by the product), "q k v", "o"
+    active       share of the rows or inputs that are read, 0 to 1
+    kl           nats that this is expected to cost
+    dense_bytes  of its matrices
+    read_bytes   what a token reads of them, expected
+    saved_s      seconds a token, expected
+    pays_below   the active share below which skipping saves time on this machine; 0 = never
+    kl_there     what the layer alone would lose at the gentlest choice that saves time; None also
+                 where there is none
+    """
+
+    layer: int
+    site: str
+    active: float
+    kl: float | None
+    dense_bytes: float
+    read_bytes: float
+    saved_s: float | None
+    pays_below: float | None
+    kl_there: float | None
+
+
 class LevelCost(NamedTuple):
     """A level beside the dense model, over the same tokens.
 
@@ -37,6 +63,7 @@ class LevelCost(NamedTuple):
     level_s   the same at this level
     n_bytes   that a dense token reads: weights, and what parts besides them describe
     parts     what may be skipped, averaged over the tokens
+    sites     of the layers, one a layer and place; () where nothing of them is ever skipped
     """
 
     level: Level
@@ -48,6 +75,7 @@ class LevelCost(NamedTuple):
     level_s: float
     n_bytes: float
     parts: tuple[Part, ...]
+    sites: tuple[SiteCost, ...] = ()
 
     @property
     def read_bytes(self) -> float:
@@ -67,4 +95,12 @@ class LevelCost(NamedTuple):
             "bytes_per_token": round(self.read_bytes),
             "dense_bytes_per_token": round(self.n_bytes),
             "parts": [part._asdict() for part in self.parts],
+            "sites": [site._asdict() for site in self.sites],
         }
+
+    @classmethod
+    def of_list(cls, values: Sequence[Any]) -> LevelCost:
+        """From what JSON makes of one."""
+        *numbers, parts, sites = values
+        nested = tuple(map(Part._make, parts)), tuple(map(SiteCost._make, sites))
+        return cls._make([*numbers, *nested])

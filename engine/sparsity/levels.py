@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.screen import Screen
 from engine.sparse_formats import Sparse
-from engine.sparsity import calibration, copies, kv
+from engine.sparsity import calibration, copies, kv, layer_calibration
 from engine.sparsity.calibration import Calibration
 from engine.sparsity.copies import can_copy
 from engine.sparsity.knob import AUTO, LEVELS, Level, NotCalibratedError, parse_level
 from engine.sparsity.kv import KVBudget
-from engine.sparsity.thresholds import forced
+from engine.sparsity.level_cost import SiteCost
+from engine.sparsity.thresholds import Thresholds, forced
 from engine.sparsity.trials import faster_level
 
 if TYPE_CHECKING:
     from engine.model import Model
+
+
+_COARSEST = 9.0  # of a method alone, which is only measured
 
 
 class Sparsity(NamedTuple):
@@ -24,13 +28,15 @@ class Sparsity(NamedTuple):
     level   as it was asked for
     screen  of the vocabulary head; None = all of it is computed
     kv      how much of a long text is read; None = all of it
-    feed_forward  which neurons a token needs; None = all of them
+    layers  which part of the layers' matrices a token reads; None = all of it
+    sites   lines of the report on the layers: what is left out of each, or why nothing is
     """
 
     level: Level = "off"
     screen: Screen | None = None
     kv: KVBudget | None = None
-    feed_forward: Sparse | None = None
+    layers: Sparse | None = None
+    sites: tuple[SiteCost, ...] = ()
 
     @property
     def proves(self) -> bool:
@@ -40,14 +46,16 @@ class Sparsity(NamedTuple):
     @property
     def skips(self) -> bool:
         """Whether a token may read less than all."""
-        return any(part is not None for part in self[1:])
+        return any(part is not None for part in (self.screen, self.kv, self.layers))
 
     @property
     def coarseness(self) -> float:
         """How far keys and values may be from the dense model's, to compare levels; 0 = not."""
-        if self.kv is None and self.feed_forward is None:
+        if self.kv is None and self.layers is None:
             return 0.0
-        return float(LEVELS.index(self.level)) if self.level in LEVELS else 4.0 + float(self.level)
+        if isinstance(self.level, str):
+            return float(LEVELS.index(self.level)) if self.level in LEVELS else _COARSEST
+        return len(LEVELS) + self.level
 
 
 def sparsity_of(model: Model, level: str | float) -> Sparsity:
@@ -57,8 +65,11 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
     off       nothing is skipped
     exact     the head behind a screen, and several tokens at a time proved by the whole head: the
               text, drawn or greedy, and its log-probabilities are those of off
-    balanced  the head behind a screen; of texts from 3,072 tokens on, the parts that matter most
-    fast      the same with smaller margins, and of texts from 2,048 tokens on
+    balanced  the head behind a screen; of texts from 3,072 tokens on, the parts that matter most;
+              of the layers what thresholds leave, where that was faster when it was measured. Zeros
+              that ReLU makes are left out for nothing, but sums in another order have other bits:
+              exact does without
+    fast      the same with smaller margins, of texts from 2,048 tokens on, and a larger loss
     a number  as fast, and of every feed-forward this share of the neurons is skipped, those that
               matter least on the texts of the calibration. A model that was not trained for it
               loses much: at what costs little, nothing is gained (docs/log.md)
@@ -72,22 +83,37 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
         return Sparsity(level)
     found = calibration.stored(model)
     if found is None:
-        raise NotCalibratedError(
-            f"sparsity {level} needs a calibration of {model.path.name}: "
-            "`sparsechat sparsity calibrate` makes it, once, in less than a minute"
-        )
+        raise _not_calibrated(model, level)
     if level == "exact":
         # narrow: what it misses costs a proof that fails, and no more
         return Sparsity(level, found.screen._replace(margin=4.0, margins=0.5))
-    if level == "balanced":
-        return Sparsity(level, found.screen, kv.BALANCED)
-    screen = found.screen._replace(margin=3.0, margins=1.0)
-    if isinstance(level, str):
-        return Sparsity(level, screen, kv.FAST)
-    return Sparsity(level, screen, kv.FAST, _feed_forward(model, found, level))
+    if isinstance(level, float):
+        thresholds = _share(model, found, level)
+    elif (of_layers := layer_calibration.stored(model)) is not None:
+        thresholds = of_layers.thresholds[level]
+    else:  # a trial of exact calibrates the head only
+        raise _not_calibrated(model, level)
+    screen, budget = found.screen, kv.BALANCED
+    if level != "balanced":
+        screen, budget = fast_screen(screen), kv.FAST
+    # an adapter changes matrices as a whole: what is known of their parts does not hold with it
+    layers = None if model.adapter is not None else sparse_of(model, thresholds)
+    return Sparsity(level, screen, budget, layers, thresholds.sites)
 
 
-def _feed_forward(model: Model, found: Calibration, share: float) -> Sparse:
+def _not_calibrated(model: Model, level: Level) -> NotCalibratedError:
+    return NotCalibratedError(
+        f"sparsity {level} needs a calibration of {model.path.name}: "
+        "`sparsechat sparsity calibrate` makes it, once, in less than a minute"
+    )
+
+
+def fast_screen(screen: Screen) -> Screen:
+    """With smaller margins."""
+    return screen._replace(margin=3.0, margins=1.0)
+
+
+def _share(model: Model, found: Calibration, share: float) -> Thresholds:
     if model.adapter is not None:
         raise ValueError(
             f"sparsity {share} leaves a share of the feed-forward out, which the adapter "
@@ -98,10 +124,16 @@ def _feed_forward(model: Model, found: Calibration, share: float) -> Sparse:
             f"the feed-forwards of {model.path.name} are in {model.weight_format}, which cannot be "
             "read in part; sparsity fast skips elsewhere"
         )
+    return forced(model.decoder, found.texts, share)
+
+
+def sparse_of(model: Model, thresholds: Thresholds) -> Sparse | None:
+    """For the decoder, with the copies that it needs; None where nothing is left out."""
+    if thresholds.is_dense:
+        return None
     file = model.packed_file and model.packed_file.with_suffix(f".copies{copies.VERSION}")
-    made = copies.make_copies(model.config, model.weights, file)
-    thresholds = forced(model.decoder, found.texts, share)
-    return Sparse(thresholds.values, thresholds.paths, made)
+    made = copies.make_copies(model.config, model.weights, file, names=thresholds.copies())
+    return Sparse(thresholds.values, thresholds.paths, thresholds.projections, made)
 
 
 def apply(model: Model, sparsity: Sparsity) -> None:
@@ -115,4 +147,4 @@ def apply(model: Model, sparsity: Sparsity) -> None:
     model.sparsity = sparsity
     model.decoder.use_screen(sparsity.screen)
     model.decoder.use_kv_budget(sparsity.kv)
-    model.decoder.use_thresholds(sparsity.feed_forward)
+    model.decoder.use_thresholds(sparsity.layers)

@@ -75,11 +75,10 @@ def answers(
 
 
 def prompts(model: Model, questions: Sequence[str], seed: int) -> Iterator[list[int]]:
-    """Token ids of the questions as a chat asks them."""
-    if model.tokenizer is None:
-        random = np.random.default_rng(seed)
-        for token_id in random.integers(0, model.config.vocab_size, len(questions)):
-            yield [int(token_id)]
-        return
+    """Token ids of the questions as a chat asks them; without a tokenizer single random ones."""
+    random = np.random.default_rng(seed)
     for question in questions:
-        yield model.tokenizer.encode_chat([{"role": "user", "content": question}])
+        if model.tokenizer is None:
+            yield [int(random.integers(0, model.config.vocab_size))]
+        else:
+            yield model.tokenizer.encode_chat([{"role": "user", "content": question}])

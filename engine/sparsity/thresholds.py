@@ -1,219 +1,228 @@
-"""Thresholds of the feed-forwards: how much each layer leaves out, for a loss that is given.
+"""Thresholds of all layers and sites: how much each leaves out, for a loss that is given.
 
-The allocation over layers and the two sites (rows of `up` by the gate, inputs of `down` by the
-product) is greedy in the sense of TEAL (arXiv:2408.14690), with time in place of a rate: each layer
-takes the choice that is best at one price of a loss, and the price is what the budget allows. What
-a choice loses is taken to grow with the energy of the products that it drops, at a rate that one
-probe a layer measures; what it saves is measured on this machine (engine/sparsity/costs.py). The
-loss of the whole is then measured, and the price corrected by it.
+The allocation is greedy in the sense of TEAL (arXiv:2408.14690), with time in place of a rate: each
+site of each layer takes the option that is best at one price of a loss, and the price is what the
+budget allows. What an option loses is taken to grow with the energy of the output that it drops, at
+a rate that one probe a layer and site measures; what it saves is measured on this machine
+(engine/sparsity/costs.py). The loss of the whole is then measured, and the price corrected by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels.sparse import BY_INPUTS, BY_ROWS, DENSE
-from engine.sparse_formats import Copy
-from engine.sparsity import costs as costs_module
+from engine.kernels.tables import DOWN_SITE, N_SITES, O_SITE, QKV_SITE, UP_SITE
+from engine.sparsity import copies
 from engine.sparsity.costs import Costs
-from engine.sparsity.neurons import (
-    ALL,
-    LEVELS,
-    Dense,
-    Floats,
-    Statistics,
-    Texts,
-    distributions,
-    loss,
-    pieces_of,
-    statistics,
-)
+from engine.sparsity.level_cost import SiteCost
+from engine.sparsity.losses import ALL, Floats, Texts, distributions, loss, pieces_of
+from engine.sparsity.options import Options, options_of
+from engine.sparsity.statistics import statistics
 
 if TYPE_CHECKING:
     from engine.decoder import Decoder
 
+Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
 
-_PROBED = 5  # the level, of the products, that a layer's loss is measured at
-
-
-class Layer(NamedTuple):
-    """A line of the report."""
-
-    path: int  # DENSE, BY_ROWS or BY_INPUTS
-    active_rows: float  # share of the neurons whose rows of `up` are read
-    active_inputs: float  # … whose weights in `down` are
-    kl: float  # what the layer is expected to lose, in nats
-    saved_s: float  # a token, expected
+SITES = {UP_SITE: "up", DOWN_SITE: "down", QKV_SITE: "q k v", O_SITE: "o"}
+_KINDS = {UP_SITE: (copies.UP,), DOWN_SITE: (copies.DOWN,), QKV_SITE: copies.QKV,
+          O_SITE: (copies.WO,)}  # fmt: skip
+LEAST_GAIN = 0.02  # of a token: less is within what machines differ by from minute to minute
+_RATE_PIECES = 1  # that a rate is measured on
+_DROPPED = 0.03  # of the energy, about: where a rate is measured, if that much saves time
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """values float32 (n_layers, 2) and paths int64 (n_layers,) for engine.sparse_formats.Sparse.
+    """values, paths and projections for engine.sparse_formats.Sparse.
 
-    kl   measured on the texts of the calibration, all layers together
+    sites  lines of the report, one a layer and site
+    kl     measured on the texts of the calibration, all layers together
     """
 
     values: Floats
     paths: NDArray[np.int64]
-    layers: tuple[Layer, ...] = ()
+    projections: NDArray[np.int64]
+    sites: tuple[SiteCost, ...] = ()
     kl: float = 0.0
 
     @property
     def is_dense(self) -> bool:
         """Whether nothing is left out anywhere."""
-        return not self.paths.any()
+        return not (self.paths.any() or self.projections.any())
+
+    def copies(self) -> list[str]:
+        """Names of the copies that are read."""
+        found = []
+        for layer, (path, (qkv, o)) in enumerate(zip(self.paths, self.projections, strict=True)):
+            kinds = [*([copies.UP] if path == BY_ROWS else []), *([copies.DOWN] if path else [])]
+            kinds += [*(copies.QKV if qkv else ()), *((copies.WO,) if o else ())]
+            found += [f"layers.{layer}.{kind}" for kind in kinds]
+        return found
 
 
 def dense(n_layers: int) -> Thresholds:
     """Nothing is left out."""
-    layers = (Layer(DENSE, 1.0, 1.0, 0.0, 0.0),) * n_layers
-    return Thresholds(np.full((n_layers, 2), ALL), np.zeros(n_layers, np.int64), layers)
+    return Thresholds(
+        np.full((n_layers, N_SITES), ALL),
+        np.zeros(n_layers, np.int64),
+        np.zeros((n_layers, 2), np.int64),
+    )
 
 
-def measure_costs(decoder: Decoder, copies: Mapping[str, Copy], texts: Texts) -> Costs:
-    """What skipping saves with this machine and these threads, see costs.measure."""
-    stats = statistics(decoder, pieces_of(texts)[:1])
-    sizes = [(float(np.median(each.gates)), float(np.median(each.products))) for each in stats]
-    return costs_module.measure(decoder, copies, sizes)
+def sizes_of(decoder: Decoder, texts: Texts) -> list[tuple[float, ...]]:
+    """Of each layer, a threshold of each site that about half of the values are above."""
+    return [each.thresholds(1) for each in statistics(decoder, pieces_of(texts, 2), (0, 0.5))]
+
+
+class Study:
+    """A decoder on texts: what each option would cost, to be asked for several budgets."""
+
+    def __init__(
+        self, decoder: Decoder, texts: Texts, costs: Costs, on_progress: Progress | None = None
+    ) -> None:
+        self._decoder, self._costs = decoder, costs
+        self._report = on_progress or (lambda stage, fraction: None)
+        self._report("what the layers lose", 0.0)
+        self._pieces = pieces_of(texts)
+        self._reference = [distributions(decoder, piece) for piece in self._pieces]
+        gated = decoder.config.gated
+        self._options = [
+            options
+            for layer, seen in enumerate(statistics(decoder, pieces_of(texts)))
+            for options in options_of(layer, seen, costs, gated)
+        ]
+        self._rates = [self._rate(options) for options in self._options]
+
+    def best(self, budget: float) -> Thresholds:
+        """The thresholds that save most time at a KL of at most `budget` nats on the texts.
+
+        Sites where nothing pays stay dense, and all do if that saves less than LEAST_GAIN.
+        """
+        best, allowed = self._thresholds([0] * len(self._options)), budget
+        for _ in range(4):
+            found = self._thresholds(self._allocated(allowed))
+            if found.is_dense:
+                break
+            kl = loss(self._decoder, self._pieces, self._reference, found.values)
+            found = replace(found, kl=kl)
+            if kl <= budget and _saved(found) > _saved(best):
+                best = found
+            if 0.9 * budget < kl <= budget:
+                break
+            allowed *= min(max(0.95 * budget / max(kl, 1e-9), 0.2), 5.0)
+        if _saved(best) < LEAST_GAIN * self._costs.token_s:
+            return self._thresholds([0] * len(self._options))
+        return best
+
+    def _rate(self, options: Options) -> float:
+        """KL of a site for all of its energy; 0 where nothing that saves time drops any."""
+        dropped = options.dropped.sum(axis=1)
+        usable = [at for at in options.paying if dropped[at] > 1e-9]
+        if not usable:
+            return 0.0
+        self._report("what the layers lose", options.layer / self._decoder.config.n_layers)
+        at = min(usable, key=lambda at: abs(np.log(dropped[at] / _DROPPED)))
+        values = dense(self._decoder.config.n_layers).values
+        values[options.layer, list(options.sites)] = options.thresholds[at]
+        some = self._pieces[:: -(-len(self._pieces) // _RATE_PIECES)]
+        reference = self._reference[:: -(-len(self._pieces) // _RATE_PIECES)]
+        return loss(self._decoder, some, reference, values) / float(dropped[at])
+
+    def _allocated(self, allowed: float) -> list[int]:
+        """The best options that are expected to lose `allowed` together at most."""
+        low, high = 1e-9, 1e9  # seconds a nat
+        pairs = list(zip(self._options, self._rates, strict=True))
+        for _ in range(80):
+            price = (low * high) ** 0.5
+            lost = sum(
+                rate * options.dropped[options.best(price, rate)].sum() for options, rate in pairs
+            )
+            low, high = (low, price) if lost <= allowed else (price, high)
+        return [options.best(high, rate) for options, rate in pairs]
+
+    def _thresholds(self, chosen: Sequence[int]) -> Thresholds:
+        found, sites = dense(self._decoder.config.n_layers), []
+        for options, rate, at in zip(self._options, self._rates, chosen, strict=True):
+            layer, path = options.layer, int(options.paths[at])
+            found.values[layer, list(options.sites)] = options.thresholds[at]
+            if UP_SITE in options.sites:
+                found.paths[layer] = path
+            else:
+                found.projections[layer, options.sites[0] - QKV_SITE] = path != DENSE
+            sites += self._site_costs(options, rate, at)
+        return replace(found, sites=tuple(sites))
+
+    def _site_costs(self, options: Options, rate: float, at: int) -> list[SiteCost]:
+        paying = options.paying
+        kl_there = None
+        if len(paying):
+            kl_there = rate * float(options.dropped[paying].sum(axis=1).min())
+        return [
+            site_cost(self._decoder, options.layer, site, float(options.active[at, k]))._replace(
+                kl=rate * float(options.dropped[at, k]),
+                saved_s=float(options.saved[at, k]),
+                pays_below=self._costs.break_even(site),
+                kl_there=kl_there,
+            )
+            for k, site in enumerate(options.sites)
+            if site != UP_SITE or self._decoder.config.gated
+        ]
+
+
+def site_cost(decoder: Decoder, layer: int, site: int, active: float) -> SiteCost:
+    """A line of the report with what follows from how much is active."""
+    matrices = decoder.weights.matrices
+    n_dense = n_read = 0.0
+    for kind in _KINDS[site]:
+        weight = matrices[copies.matrix_of(f"layers.{layer}.{kind}")]
+        n_dense += weight.data.nbytes
+        n_read += copies.bytes_read(weight, kind, active) if active < 1 else weight.data.nbytes
+    return SiteCost(layer, SITES[site], active, None, n_dense, n_read, None, None, None)
 
 
 def calibrate(decoder: Decoder, texts: Texts, budget: float, costs: Costs) -> Thresholds:
-    """The thresholds that save most time at a KL of at most `budget` nats on these texts.
-
-    Layers in which nothing pays stay dense, and all do if nothing does.
-    """
-    pieces = pieces_of(texts)
-    reference = [distributions(decoder, piece) for piece in pieces]
-    layers = statistics(decoder, pieces)
-    rates = _losses(decoder, pieces[:1], reference[:1], layers)
-    choices = [_Choices.of(stats, rate, costs) for stats, rate in zip(layers, rates, strict=True)]
-    best, allowed = dense(len(layers)), budget
-    for _ in range(4):
-        found = _allocate(layers, choices, allowed)
-        if found.is_dense:
-            break
-        kl = loss(decoder, pieces, reference, found.values)
-        found = replace(found, kl=kl)
-        if kl <= budget and _saved(found) > _saved(best):
-            best = found
-        if 0.9 * budget < kl <= budget:
-            break
-        allowed *= min(max(0.95 * budget / max(kl, 1e-9), 0.2), 5.0)
-    return best
+    """See Study.best."""
+    return Study(decoder, texts, costs).best(budget)
 
 
-def exact(decoder: Decoder, texts: Texts, costs: Costs) -> Thresholds:
-    """Thresholds of 0: what ReLU makes zero is left out, and nothing else. Dense without ReLU."""
-    n_layers = decoder.config.n_layers
-    if decoder.config.activation != "relu":
-        return dense(n_layers)
-    values, rows = np.zeros((n_layers, 2), np.float32), []
-    layers = statistics(decoder, pieces_of(texts))
-    for stats in layers:
-        active = float((stats.gates > 0).mean()), float((stats.products > 0).mean())
-        rows.append(_cheapest(costs, decoder.config.gated, active))
-    paths = np.array([row.path for row in rows], np.int64)
-    return Thresholds(values, paths, tuple(rows))
+def forced(decoder: Decoder, texts: Texts, share: float, sites: Sequence[int] = ()) -> Thresholds:
+    """So much left out in every layer, whatever is lost and whether or not it pays.
 
-
-def forced(decoder: Decoder, texts: Texts, share: float) -> Thresholds:
-    """So many of the neurons left out in every layer, whatever is lost and whether or not it pays.
-
-    Gated models: rows of `up` and inputs of `down` by the gate; others: inputs only. The shares are
-    those of the texts, met layer by layer: what is left out below changes what is seen above.
+    sites  default: of feed-forwards; in gated models rows of `up` and inputs of `down` by the gate,
+           in others inputs only. QKV_SITE, O_SITE: the inputs of those
+    The shares are those of the texts, met layer by layer: what is left out below changes what is
+    seen above.
     """
     config, pieces = decoder.config, pieces_of(texts)
-    values = dense(config.n_layers).values
-    site = 0 if config.gated else 1
+    sites = sites or (UP_SITE if config.gated else DOWN_SITE,)
+    found = dense(config.n_layers)
     for _ in range(3):
-        stats = statistics(decoder, pieces, values, start=0)
-        for layer, seen in enumerate(stats):
-            sizes = (seen.gates, seen.products)[site]
-            values[layer, site] = np.quantile(sizes, share)
-    path = BY_ROWS if config.gated else BY_INPUTS
-    rows = tuple(Layer(path, 1 - share, 1 - share, np.nan, np.nan) for _ in range(config.n_layers))
-    return Thresholds(values, np.full(config.n_layers, path, np.int64), rows, np.nan)
-
-
-def _losses(
-    decoder: Decoder, pieces: Texts, reference: Sequence[Dense], layers: Sequence[Statistics]
-) -> list[float]:
-    """KL of each layer for a unit of dropped energy."""
-    rates = []
-    for layer, stats in enumerate(layers):
-        values = dense(len(layers)).values
-        values[layer, 1] = stats.levels[1][_PROBED]
-        energy = stats.dropped[0, _PROBED]
-        rates.append(loss(decoder, pieces, reference, values) / max(energy, 1e-30))
-    return rates
-
-
-# ---- the allocation -----------------------------------------------------------------------------
-
-
-class _Choices(NamedTuple):
-    """Of a layer, for each pair of levels: seconds saved a token, KL lost, and the path."""
-
-    saved: NDArray[np.float64]
-    lost: NDArray[np.float64]
-    paths: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, stats: Statistics, rate: float, costs: Costs) -> _Choices:
-        n = len(LEVELS)
-        by_rows = costs.saved(BY_ROWS, stats.active_inputs[:, :1], stats.active_inputs)
-        # where all rows are read, the gate has no threshold
-        by_inputs = np.full((n, n), -np.inf)
-        by_inputs[0] = costs.saved(BY_INPUTS, 1.0, stats.active_inputs[0])
-        saved = np.maximum(by_rows, by_inputs)
-        paths = np.where(by_rows >= by_inputs, BY_ROWS, BY_INPUTS)
-        paths, saved = np.where(saved > 0, paths, DENSE), np.maximum(saved, 0)
-        return cls(saved, rate * stats.dropped, paths)
-
-    def best(self, price: float) -> tuple[int, int]:
-        """The levels with most time left when a nat costs so many seconds; (0, 0) is dense."""
-        worth = np.where(self.paths != DENSE, self.saved - price * self.lost, 0)
-        at = np.unravel_index(int(worth.argmax()), worth.shape)
-        return (int(at[0]), int(at[1])) if worth[at] > 0 else (0, 0)
-
-
-def _allocate(
-    layers: Sequence[Statistics], choices: Sequence[_Choices], allowed: float
-) -> Thresholds:
-    """The best choices that are expected to lose `allowed` together at most."""
-    low, high = 1e-9, 1e9  # seconds a nat
-    for _ in range(80):
-        price = (low * high) ** 0.5
-        lost = sum(each.lost[each.best(price)] for each in choices)
-        low, high = (low, price) if lost <= allowed else (price, high)
-    values, rows = dense(len(layers)).values, []
-    for layer, (stats, each) in enumerate(zip(layers, choices, strict=True)):
-        at = each.best(high)
-        path = int(each.paths[at]) if at != (0, 0) else DENSE
-        if path != DENSE:
-            values[layer] = stats.levels[0][at[0]], stats.levels[1][at[1]]
-        active = (1.0, 1.0)
-        if path != DENSE:
-            rows_read = stats.active_inputs[at[0], 0] if path == BY_ROWS else 1.0
-            active = float(rows_read), float(stats.active_inputs[at])
-        rows.append(Layer(path, *active, float(each.lost[at]), float(each.saved[at])))
-    paths = np.array([row.path for row in rows], np.int64)
-    return Thresholds(values, paths, tuple(rows))
-
-
-def _cheapest(costs: Costs, gated: bool, active: tuple[float, float]) -> Layer:
-    """The path that pays at these shares of rows and inputs."""
-    inputs = Layer(BY_INPUTS, 1.0, active[1], 0.0, float(costs.saved(BY_INPUTS, 1.0, active[1])))
-    found = [Layer(DENSE, 1.0, 1.0, 0.0, 0.0), inputs]
-    if gated:
-        found.append(Layer(BY_ROWS, *active, 0.0, float(costs.saved(BY_ROWS, *active))))
-    return max(found, key=lambda layer: layer.saved_s)
+        seen = statistics(decoder, pieces, (0, share), found.values, start=0)
+        for layer, each in enumerate(seen):
+            for site in sites:
+                found.values[layer, site] = each.thresholds(1)[site]
+    for site in sites:
+        if site in (UP_SITE, DOWN_SITE):
+            found.paths[:] = BY_ROWS if site == UP_SITE else BY_INPUTS
+        else:
+            found.projections[:, site - QKV_SITE] = 1
+    active = {site: 1 - share for site in sites}
+    if UP_SITE in active:
+        active[DOWN_SITE] = 1 - share
+    lines = [
+        site_cost(decoder, layer, site, active[site])
+        for layer in range(config.n_layers)
+        for site in sorted(active)
+    ]
+    return replace(found, sites=tuple(lines), kl=np.nan)
 
 
 def _saved(thresholds: Thresholds) -> float:
-    return sum(layer.saved_s for layer in thresholds.layers)
+    return sum(site.saved_s or 0.0 for site in thresholds.sites)

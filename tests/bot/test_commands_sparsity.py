@@ -13,6 +13,15 @@ from tests.fakes import FakeModel, fake_cost, report_on
 STOPPED = "[the calibration was stopped, so that sparsity is off until fast is asked for again]"
 
 
+LOSS = "where a layer's KL is 0.030 to 0.040"
+SITES = [
+    "layers     read      KL  dense MB  read MB  saved",
+    f"up 0-1  100.0 %  0.0000      1.00     1.00   0 µs  faster below 15 % read, {LOSS}",
+    "o 0      40.0 %  0.0020      0.20     0.09   3 µs",
+    "o 1     100.0 %  0.0000      0.20     0.20   0 µs  never faster here",
+]
+
+
 def calibrated() -> FakeModel:
     return FakeModel(costs={level: fake_cost(level) for level in ("balanced", "fast")})
 
@@ -43,12 +52,14 @@ def test_the_last_answer_is_compared_with_the_dense_one(talk: Talk) -> None:
         "sparsity = balanced (/set)",
         "at exact: 1 answer, 3 tokens, 10.0 tok/s",
     ]
-    assert lines[-7:-1] == [
+    assert lines[-12:-1] == [
         "at exact: 1 answer, 3 tokens, 10.0 tok/s",
         "at balanced: 1 answer, 3 tokens, 10.0 tok/s",
         "part   dense MB  read MB    done",
         "head      28.00    14.00  25.0 %  screen 7.0 MB",
         "token     96.00    82.00",
+        "",
+        *SITES,
         "last answer: 82.0 of 96.0 MB a token · 125 tok/s, dense 100 (1.25x) · "
         "KL 0.0100 ± 0.0020 · same likeliest token 99.0 % of 3",
     ]

@@ -320,8 +320,9 @@ def test_the_file_that_names_the_other_model_is_the_way_out(folder: Path) -> Non
 def test_shares_of_the_feed_forward_and_adapters_exclude_each_other() -> None:
     model = small_model()
     none = np.zeros(CONFIG.n_layers, np.int64)
-    sparse = Sparse(np.zeros((CONFIG.n_layers, 2), np.float32), none, {})
-    model.sparsity = model.sparsity._replace(level=0.5, feed_forward=sparse)
+    n = CONFIG.n_layers
+    sparse = Sparse(np.zeros((n, 4), np.float32), none, np.zeros((n, 2), np.int64), {})
+    model.sparsity = model.sparsity._replace(level=0.5, layers=sparse)
     with pytest.raises(ValueError, match=r"and sparsity 0.5 leaves a share of them out; use off"):
         model.set_adapter(small_adapter())
     model.set_adapter(None)

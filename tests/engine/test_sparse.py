@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from engine.decoder import Decoder
 from engine.kernels.sparse import BY_INPUTS, BY_ROWS, DENSE
+from engine.kernels.tables import N_SITES
 from engine.sparse_formats import SPARSE_FORMATS, Sparse
 from engine.sparsity.copies import make_copies
 from tests.engine.decoders import small_config, small_decoder
@@ -22,8 +23,9 @@ PLAIN = {"gated": False, "norm": "layernorm", "residual": "parallel"}
 def use(decoder: Decoder, gate: float, product: float, path: int, rounded: bool = False) -> None:
     n = decoder.config.n_layers
     copies = make_copies(decoder.config, decoder.weights, rounded=rounded)
-    values = np.tile(np.array([gate, product], np.float32), (n, 1))
-    decoder.use_thresholds(Sparse(values, np.full(n, path, np.int64), copies))
+    values = np.tile(np.array([gate, product, 0, 0], np.float32), (n, 1))
+    paths, none = np.full(n, path, np.int64), np.zeros((n, 2), np.int64)
+    decoder.use_thresholds(Sparse(values, paths, none, copies))
 
 
 def one_by_one(decoder: Decoder) -> np.ndarray:
@@ -71,7 +73,7 @@ def test_a_gated_relu_layer_reads_only_rows_whose_gate_is_open() -> None:
     use(decoder, 0, 0, BY_ROWS)
     one_by_one(decoder)
     n_all = len(IDS) * decoder.config.intermediate_size
-    rows, inputs = decoder.n_active.T
+    rows, inputs, *_ = decoder.n_active.T
     assert (rows < 0.75 * n_all).all() and (rows > 0.25 * n_all).all()
     assert (inputs <= rows).all()
 
@@ -81,8 +83,8 @@ def test_a_gated_relu_layer_reads_only_rows_whose_gate_is_open() -> None:
 def test_decoding_leaves_out_what_a_probe_sets_to_zero(path: int, flags: dict[str, Any]) -> None:
     decoder = small_decoder(small_config(**flags))
     gate = 0.1 if path == BY_ROWS else -1.0
-    values = np.tile(np.array([gate, 0.05], np.float32), (decoder.config.n_layers, 1))
-    expected, _ = decoder.probe(IDS, values, 0, record=False)
+    values = np.tile(np.array([gate, 0.05, -1, -1], np.float32), (decoder.config.n_layers, 1))
+    expected = decoder.probe(decoder.new_cache(), IDS, values).logits
     use(decoder, gate, 0.05, path)
     ours = one_by_one(decoder)
     close(ours, expected, "f32")
@@ -93,16 +95,20 @@ def test_decoding_leaves_out_what_a_probe_sets_to_zero(path: int, flags: dict[st
 def test_a_probe_records_gates_and_products_and_leaves_the_first_tokens_dense() -> None:
     decoder = small_decoder(small_config())
     dense = at_once(decoder)
-    nothing = np.full((decoder.config.n_layers, 2), np.inf, np.float32)
-    logits, record = decoder.probe(IDS, nothing, 4, record=True)
+    nothing = np.full((decoder.config.n_layers, N_SITES), np.inf, np.float32)
+    record = decoder.probe(decoder.new_cache(), IDS, nothing, 4, len(IDS)).neurons
     assert record.shape == (decoder.config.n_layers, 2, len(IDS), 136)
-    assert logits.shape == (len(IDS) - 4, 97)
     everything = np.full_like(nothing, -1)
-    same, seen = decoder.probe(IDS, everything, 4, record=True)
-    assert_array_equal(same, dense[4:])
+    cache = decoder.new_cache()
+    assert_array_equal(decoder.probe(cache, IDS[:7], everything).logits, dense[:7])
+    assert_array_equal(decoder.probe(cache, IDS[7:], everything).logits, dense[7:])
+    seen = decoder.probe(decoder.new_cache(), IDS, everything, 4, len(IDS)).neurons
     assert_array_equal(record[:, :, :4], seen[:, :, :4])
     assert np.abs(record[1, :, 4:] - seen[1, :, 4:]).max() > 0
     assert seen.any(axis=(2, 3)).all()
+    some = decoder.probe(decoder.new_cache(), IDS, everything, 4, 5)
+    assert_array_equal(some.neurons, seen[:, :, -5:])
+    assert not len(some.logits)
 
 
 @pytest.mark.parametrize("path", [BY_ROWS, BY_INPUTS])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,12 @@ from numpy.testing import assert_array_equal
 import engine
 from engine.formats import weight_format
 from engine.generate import prefill
+from engine.kernels.tables import O_SITE, UP_SITE
 from engine.model import Model
-from engine.sparsity import calibration, kv
+from engine.sparsity import calibration, kv, layer_calibration, thresholds
+from engine.sparsity.costs import NEVER, Costs
 from engine.sparsity.knob import NotCalibratedError, parse_level
+from engine.sparsity.layer_calibration import BUDGETS
 from engine.sparsity.levels import Sparsity
 from engine.sparsity.texts import ANSWER_TOKENS, QUESTIONS
 from tests.engine.decoders import small_config, small_model
@@ -22,7 +27,11 @@ IDS = [5, 17, 3, 88, 42, 7]
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    # what is faster for such a small model is chance
+    monkeypatch.setattr(
+        calibration, "layer_costs", lambda *_: Costs(NEVER, NEVER, NEVER, NEVER, 1.0)
+    )
     config = small_config(vocab_size=611)
     return small_model(config=config, packed_file=tmp_path / "small.weights")
 
@@ -65,7 +74,13 @@ def test_a_level_that_needs_a_calibration_names_the_command(model: Model) -> Non
 def test_a_calibration_is_kept_and_read_again(model: Model) -> None:
     stages: list[str] = []
     made = calibration.calibrate(model, lambda stage, fraction: stages.append(stage))
-    assert stages[0] == "the model's own answers" and stages[-1] == "the head"
+    assert list(dict.fromkeys(stages)) == [
+        "the model's own answers",
+        "what the layers lose",
+        "thresholds of balanced",
+        "thresholds of fast",
+        "the head",
+    ]
     read = calibration.stored(model)
     assert read is not None
     ours, theirs = made.screen, read.screen
@@ -75,6 +90,52 @@ def test_a_calibration_is_kept_and_read_again(model: Model) -> None:
     for name in ("scores", "rest", "basis"):
         assert_array_equal(getattr(ours, name).data, getattr(theirs, name).data)
         assert getattr(ours, name)[2:] == getattr(theirs, name)[2:]
+
+
+def test_what_layers_leave_out_is_kept_and_read_again(model: Model) -> None:
+    calibration.calibrate(model)
+    found = layer_calibration.stored(model)
+    assert found is not None
+    forced = thresholds.forced(model.decoder, [IDS * 20], 0.3, (UP_SITE, O_SITE))
+    forced = replace(forced, kl=0.5)
+    made = found._replace(thresholds={"balanced": forced, "fast": forced})
+    assert model.packed_file is not None
+    path = model.packed_file.with_suffix(".layers1.json")
+    path.write_text(json.dumps(layer_calibration._record(made)))
+    read = layer_calibration.stored(model)
+    assert read is not None and read.costs == made.costs
+    for level in ("balanced", "fast"):
+        again = read.thresholds[level]
+        assert (again.sites, again.kl) == (forced.sites, forced.kl)
+        for name in ("values", "paths", "projections"):
+            assert_array_equal(getattr(again, name), getattr(forced, name))
+            assert getattr(again, name).dtype == getattr(forced, name).dtype
+    model.set_sparsity("balanced")
+    assert model.sparsity.sites == forced.sites
+    greedy(model)
+    assert (model.decoder.n_active[:, [UP_SITE, O_SITE]] > 0).all()
+    for damaged in ("", "[]", "{}", '{"costs": [1], "levels": 3}'):
+        path.write_text(damaged)
+        assert layer_calibration.stored(model) is None
+        with pytest.raises(NotCalibratedError):
+            model.set_sparsity("balanced")
+    model.set_sparsity("exact")  # needs the head only
+
+
+def test_an_adapter_leaves_thresholds_out_until_it_goes(model: Model) -> None:
+    calibration.calibrate(model)
+    found = layer_calibration.stored(model)
+    assert found is not None and model.packed_file is not None
+    forced = thresholds.forced(model.decoder, [IDS * 20], 0.3)
+    record = layer_calibration._record(found._replace(thresholds=dict.fromkeys(BUDGETS, forced)))
+    model.packed_file.with_suffix(".layers1.json").write_text(json.dumps(record))
+    model.set_sparsity("fast")
+    assert model.sparsity.layers is not None
+    model.adapter = object()  # type: ignore[assignment]
+    model.set_sparsity("fast")
+    assert model.sparsity.layers is None and model.decoder.sparse is None
+    model.set_adapter(None)
+    assert model.sparsity.layers is not None
 
 
 def test_states_are_those_of_each_token_and_end_of_the_answers(model: Model) -> None:
@@ -112,9 +173,9 @@ def test_balanced_gives_the_tokens_of_off_and_off_the_bits_of_before(model: Mode
 def test_a_share_of_the_feed_forward_is_skipped(model: Model) -> None:
     calibration.calibrate(model)
     model.set_sparsity(0.7)
-    assert model.sparsity.level == 0.7 and model.sparsity.feed_forward is not None
+    assert model.sparsity.level == 0.7 and model.sparsity.layers is not None
     sparse, n = greedy(model), 40
-    read = model.decoder.n_active / (n * model.config.intermediate_size)
+    read = model.decoder.n_active[:, :2] / (n * model.config.intermediate_size)
     assert len(sparse) == n and (0.1 < read).all() and (read < 0.6).all()
     model.set_sparsity("off")
     assert model.decoder.sparse is None

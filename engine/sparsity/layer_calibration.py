@@ -1,0 +1,123 @@
+"""What is measured once for a checkpoint's layers: costs of skipping, and thresholds that pay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from loguru import logger
+
+from engine import packed
+from engine.sparsity import copies
+from engine.sparsity import costs as costs_module
+from engine.sparsity.costs import Costs
+from engine.sparsity.level_cost import SiteCost
+from engine.sparsity.thresholds import Study, Thresholds, sizes_of
+
+if TYPE_CHECKING:
+    from engine.model import Model
+
+Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
+
+# nats that thresholds may cost on the texts of the calibration; screens and skipped keys cost more
+BUDGETS = {"balanced": 0.010, "fast": 0.035}
+_VERSION = 1  # changes with the meaning of any figure
+
+
+class LayerCalibration(NamedTuple):
+    """Of one checkpoint in one packed form, on the machine and the threads it was measured on.
+
+    thresholds  for each of BUDGETS
+    """
+
+    costs: Costs
+    thresholds: dict[str, Thresholds]
+
+
+def calibrate(
+    model: Model, texts: Sequence[Sequence[int]], on_progress: Progress
+) -> LayerCalibration:
+    """Measure, and keep it; some fifteen seconds for a model of 135M weights."""
+    costs = layer_costs(model, texts, on_progress)
+    study = Study(model.decoder, texts, costs, on_progress)
+    thresholds = {}
+    for level, budget in BUDGETS.items():
+        on_progress(f"thresholds of {level}", 0.0)
+        thresholds[level] = study.best(budget)
+    found = LayerCalibration(costs, thresholds)
+    if (path := _file_of(model)) is not None:
+        try:
+            with packed.replacing(path) as file:
+                file.write(json.dumps(_record(found)).encode())
+        except OSError as error:
+            logger.warning("cannot keep {}: {}", path.name, error)
+    return found
+
+
+def layer_costs(model: Model, texts: Sequence[Sequence[int]], on_progress: Progress) -> Costs:
+    """What skipping in the layers saves."""
+    config, weights = model.config, model.weights
+    timed = {str(layer) for layer in costs_module.timed_layers(config)}
+    names = [
+        name
+        for group in (copies.feed_forwards(config), copies.projections(config))
+        if copies.can_copy(config, weights, group)
+        for name in group
+        if name.split(".")[1] in timed
+    ]
+    on_progress("what skipping saves", 0.0)
+    sizes = sizes_of(model.decoder, texts)
+    made = copies.make_copies(config, weights, names=names)
+    return costs_module.measure(model.decoder, made, sizes, on_progress=on_progress)
+
+
+def stored(model: Model) -> LayerCalibration | None:
+    """What was kept; None when there is nothing, or nothing that can be read."""
+    path = _file_of(model)
+    if path is None:
+        return None
+    try:
+        return _of_record(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.warning("{}: {}; calibrate again", path.name, error)
+        return None
+
+
+def _file_of(model: Model) -> Path | None:
+    return model.packed_file and model.packed_file.with_suffix(f".layers{_VERSION}.json")
+
+
+def _record(found: LayerCalibration) -> dict[str, Any]:
+    levels = {
+        level: {
+            "values": kept.values.tolist(),
+            "paths": kept.paths.tolist(),
+            "projections": kept.projections.tolist(),
+            "sites": kept.sites,
+            "kl": kept.kl,
+        }
+        for level, kept in found.thresholds.items()
+    }
+    return {"costs": found.costs, "levels": levels}
+
+
+def _of_record(record: Mapping[str, Any]) -> LayerCalibration:
+    *lines, token_s = record["costs"]
+    costs = Costs._make([*((float(most), float(slope)) for most, slope in lines), float(token_s)])
+    thresholds = {level: _thresholds(record["levels"][level]) for level in BUDGETS}
+    return LayerCalibration(costs, thresholds)
+
+
+def _thresholds(kept: Mapping[str, Any]) -> Thresholds:
+    return Thresholds(
+        np.array(kept["values"], np.float32),
+        np.array(kept["paths"], np.int64),
+        np.array(kept["projections"], np.int64),
+        tuple(SiteCost._make(site) for site in kept["sites"]),
+        float(kept["kl"]),
+    )
