@@ -59,9 +59,10 @@ def test_with_a_screen_the_screen_and_the_computed_groups_are_read(model: Any) -
 
 
 def test_names_of_settings_are_methods_and_levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.sparsity import calibration
+    from engine.sparsity import calibration, layer_calibration
 
     screen = np.zeros(1)
+    monkeypatch.setattr(layer_calibration, "stored", lambda model: ())
     monkeypatch.setattr(calibration, "stored", lambda model: SimpleNamespace(screen=screen))
     used: list[Any] = []
     model: Any = SimpleNamespace(

@@ -30,7 +30,7 @@ IDS = [5, 17, 3, 88, 42, 7]
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     # what is faster for such a small model is chance
     monkeypatch.setattr(
-        calibration, "layer_costs", lambda *_: Costs(NEVER, NEVER, NEVER, NEVER, 1.0)
+        layer_calibration, "layer_costs", lambda *_: Costs(NEVER, NEVER, NEVER, NEVER, 1.0)
     )
     config = small_config(vocab_size=611)
     return small_model(config=config, packed_file=tmp_path / "small.weights")
