@@ -30,6 +30,7 @@ PARAMS = SamplingParams(temperature=0.6, top_k=40)  # of the measurement: what a
 DESCRIPTIONS: tuple[Callable[[Model, int], list[Part]], ...] = (head.describe, kv.describe)
 
 ANSWER_TOKENS = 48
+_PIECE = 16  # tokens of an answer that are measured at a time
 _COMPARED = 8  # tokens whose logits are kept before they are compared
 _MOST_BYTES = 64 << 20  # of logits kept at a time, dense and sparse ones
 
@@ -54,7 +55,7 @@ def _calibrated(model: Model, report: Progress) -> dict[Level, LevelCost]:
     answers = []
     for i, answer in enumerate(texts.answers(model, texts.HELD_OUT, ANSWER_TOKENS, seed=2)):
         report("answers to measure on", i / len(texts.HELD_OUT))
-        answers.append(answer)
+        answers += _in_pieces(*answer)
     found: dict[Level, LevelCost] = {}
     for level in MEASURED:
         report(f"measuring {level}", 0.0)
@@ -63,6 +64,12 @@ def _calibrated(model: Model, report: Progress) -> dict[Level, LevelCost]:
     kept.write(model, LEVEL_COSTS, list(found.values()))
     kept.remove(model, METHOD_COSTS)  # they are of another calibration
     return found
+
+
+def _in_pieces(ids: Sequence[int], start: int) -> Iterator[tuple[Sequence[int], int]]:
+    """An answer as several, each behind the ones before: logits are kept for a piece at a time."""
+    for at in range(start, len(ids), _PIECE):
+        yield ids[: at + _PIECE], at
 
 
 def compare_with_dense(
