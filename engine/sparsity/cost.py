@@ -52,7 +52,7 @@ def calibrate(model: Model, on_progress: Progress | None = None) -> dict[Level, 
 
 def _calibrated(model: Model, report: Progress) -> dict[Level, LevelCost]:
     calibration.calibrate(model, report)
-    answers = []
+    answers: list[tuple[Sequence[int], int]] = []
     for i, answer in enumerate(texts.answers(model, texts.HELD_OUT, ANSWER_TOKENS, seed=2)):
         report("answers to measure on", i / len(texts.HELD_OUT))
         answers += _in_pieces(*answer)
