@@ -52,3 +52,30 @@ def test_without_a_folder_to_keep_them_copies_stay_in_memory(read_only_folder: P
     weights = packed_weights(random_values(config))
     assert copies.can_copy(config, weights)
     assert len(copies.make_copies(config, weights, read_only_folder / "copies.weights")) == 4
+
+
+@pytest.mark.parametrize("format_name", ["q4", "q8", "f32"])
+def test_bytes_read_go_from_nothing_to_the_whole_copy(format_name: str) -> None:
+    config = small_config()
+    weights = packed_weights(random_values(config), format_name)
+    names = copies.feed_forwards(config) + copies.projections(config)
+    for name, copy in copies.make_copies(config, weights, names=names).items():
+        weight, kind = weights.matrices[copies.matrix_of(name)], name.rpartition(".")[2]
+        rows = copy.data[: weight.n_out] if kind == copies.UP else copy.data
+        assert copies.bytes_read(weight, kind, 1.0) == rows.nbytes
+        assert copies.bytes_read(weight, kind, 0.0) == 0
+        assert 0 < copies.bytes_read(weight, kind, 0.1) < 0.8 * rows.nbytes
+
+
+def test_a_file_grows_by_what_another_level_needs(tmp_path: Path) -> None:
+    config = small_config()
+    weights = packed_weights(random_values(config))
+    file = tmp_path / "copies.weights"
+    some, others = copies.feed_forwards(config)[:2], copies.projections(config)[-1:]
+    assert list(copies.make_copies(config, weights, file, names=some)) == some
+    assert list(copies.make_copies(config, weights, file, names=others)) == others
+    found = copies.make_copies(
+        config, weights, file, lambda *_: pytest.fail("it is there"), names=[*others, *some]
+    )
+    for name, copy in copies.make_copies(config, weights, names=[*others, *some]).items():
+        assert_array_equal(found[name].data, copy.data)
