@@ -30,6 +30,7 @@ from engine.low_rank import pack_low_rank
 from engine.recommended import context_of, generation_defaults_of, stop_ids_of
 from engine.sampling import SamplingParams
 from engine.sparsity.levels import Sparsity, apply, sparsity_of
+from engine.sparsity.trained import Trained, read_trained
 from engine.threads import Team
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.weights import LAYOUT_VERSION, Weights, load_weights
@@ -50,6 +51,7 @@ class Model:
     stop_ids: frozenset[int]  # end the answer
     generation_defaults: dict[str, float]  # sampling values that the checkpoint recommends
     packed_file: Path | None = None  # of the packed weights
+    trained: Trained | None = None  # thresholds that the weights were trained for
     cache: KVCache = field(init=False)
     sparsity: Sparsity = field(init=False, default_factory=Sparsity)  # what is skipped
     call_times: CallTimes = field(init=False, default_factory=CallTimes)  # of decoding, for lookup
@@ -285,6 +287,7 @@ def load(
         stop_ids=stop_ids_of(checkpoint, tokenizer),
         generation_defaults=generation_defaults_of(checkpoint),
         packed_file=packed_file,
+        trained=read_trained(checkpoint.path, config.n_layers, digest),
     )
     if adapter is not None:
         model.set_adapter(adapter)

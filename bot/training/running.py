@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +42,8 @@ def resumed(word: str) -> Job:
 def check(job: Job) -> None:
     """The errors that can be had before anything is loaded: no model, no rows, no torch, …"""
     find_model(job.settings.model)
-    parse_mixture(job.settings.data)
+    if job.settings.data:  # else the run makes its own
+        parse_mixture(job.settings.data)
     check_trackers(_tracked(job.settings))
     require_torch()
 
@@ -53,16 +56,19 @@ def require_torch() -> None:
         )
 
 
-def do(job: Job) -> Result | None:
-    """Train, and show how it goes; None when a second Ctrl-C ended it at once."""
+def do(job: Job, begin: Callable[..., Result | None] | None = None) -> Result | None:
+    """Train, and show how it goes; None when a second Ctrl-C ended it at once.
+
+    begin  what a new run is begun with, of on_event and should_stop, in place of plain training
+    """
     from engine.training.train import resume, train
 
-    settings = job.settings
+    begin = begin or partial(train, job.settings)
     watching = _Watching(job)
     try:
         with Stopping() as stopping:
             if job.resumes is None:
-                return train(settings, on_event=watching.hear, should_stop=stopping.should_stop)
+                return begin(on_event=watching.hear, should_stop=stopping.should_stop)
             folder = job.resumes.folder
             return resume(folder, on_event=watching.hear, should_stop=stopping.should_stop)
     except KeyboardInterrupt:

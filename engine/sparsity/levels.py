@@ -71,8 +71,9 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
               exact does without
     fast      the same with smaller margins, of texts from 2,048 tokens on, and a larger loss
     a number  as fast, and of every feed-forward this share of the neurons is skipped, those that
-              matter least on the texts of the calibration. A model that was not trained for it
-              loses much: at what costs little, nothing is gained (docs/log.md)
+              matter least on the texts of the calibration; where the model was trained to leave
+              this share out (`sparsechat train sparsify`), those that it was trained to. A model
+              that was not loses much: at what costs little, nothing is gained (docs/log.md)
 
     ValueError; NotCalibratedError for a level that needs what `calibrate` measures.
     """
@@ -124,6 +125,8 @@ def _share(model: Model, found: Calibration, share: float) -> Thresholds:
             f"the feed-forwards of {model.path.name} are in {model.weight_format}, which cannot be "
             "read in part; sparsity fast skips elsewhere"
         )
+    if model.trained is not None and model.trained.is_for(share):
+        return model.trained.thresholds(model.decoder)
     return forced(model.decoder, found.texts, share)
 
 

@@ -5,7 +5,7 @@ Letters: T tokens, E hidden_size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ GROUPS = {
     "up": ("w_gate", "w_up"),
     "down": ("w_down",),
 }
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "silu": functional.silu,
     "gelu": functional.gelu,
     "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
@@ -35,12 +35,16 @@ _ACTIVATIONS = {
 
 @dataclass(slots=True, eq=False)
 class Layer:
-    """projections by the names of GROUPS, vectors (norms and their biases) by canonical names."""
+    """projections by the names of GROUPS, vectors (norms and their biases) by canonical names.
+
+    middle  what stands between `up` and `down` in place of activation(gate) * up
+    """
 
     config: DecoderConfig
     number: int
     projections: Mapping[str, Projection]
     vectors: Mapping[str, Tensor]
+    middle: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, x: Tensor, at: Positions, training: bool) -> Tensor:
         """x (T, E) -> (T, E)."""
@@ -70,7 +74,9 @@ class Layer:
 
     def _feed_forward(self, x: Tensor, training: bool) -> Tensor:
         up = self.projections["up"](x, training)
-        activation = _ACTIVATIONS[self.config.activation]
+        if self.middle is not None:
+            return self.projections["down"](self.middle(up), training)
+        activation = ACTIVATIONS[self.config.activation]
         if self.config.gated:
             gate, up = up.chunk(2, 1)
             up = activation(gate) * up

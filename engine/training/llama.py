@@ -7,7 +7,7 @@ Letters: T tokens, E hidden_size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,12 +54,16 @@ def heads_of(config: DecoderConfig) -> Heads:
 
 @dataclass(slots=True, eq=False)
 class LlamaLayer:
-    """projections by the names of layers.GROUPS; vectors by canonical names."""
+    """projections by the names of layers.GROUPS; vectors by canonical names.
+
+    middle  what stands between `up` and `down`
+    """
 
     config: DecoderConfig
     projections: Mapping[str, Projection]
     vectors: Mapping[str, Tensor]
     width: Any  # of activations: torch's dtype
+    middle: Callable[[Tensor], Tensor] = swiglu
 
     def __call__(
         self, x: Tensor, y: Tensor | None, documents: Documents, training: bool
@@ -70,7 +74,7 @@ class LlamaLayer:
         qkv = projections["qkv"](normed, training)
         y = projections["out"](attend(qkv, heads_of(self.config), documents), training)
         x, normed = self._norm(x, y, "ffn_norm")
-        return x, projections["down"](swiglu(projections["up"](normed, training)), training)
+        return x, projections["down"](self.middle(projections["up"](normed, training)), training)
 
     def _norm(self, x: Tensor, y: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
         weight, eps = self.vectors[name], self.config.norm_eps

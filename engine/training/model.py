@@ -40,7 +40,7 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
 
     config: DecoderConfig
     trainable: dict[str, Tensor]
-    _layers: list[Layer | LlamaLayer]
+    layers: list[Layer | LlamaLayer]
     checkpointing: bool  # layers are computed again in backward, to keep less
 
     @classmethod
@@ -69,12 +69,12 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
         self._embedding = builder.tensor("embedding")
         learned = config.position == "learned"
         self._positions = builder.tensor("position_embedding") if learned else None
-        self._layers = list(builder.layers(on_progress))
+        self.layers = list(builder.layers(on_progress))
         final = {name: builder.optional(name) for name in ("final_norm", "final_norm.bias")}
         self._final = {name: vector for name, vector in final.items() if vector is not None}
         weight = self._embedding if config.tied_head else builder.tensor("head")
         bias = builder.optional("head.bias")
-        self._head = Head(weight, bias, config.logit_scale, head_mass)
+        self.logits_head = Head(weight, bias, config.logit_scale, head_mass)
         self.trainable = builder.trainable
         for name, parameter in self.trainable.items():
             self.register_parameter(name.replace(".", ":"), parameter)
@@ -88,17 +88,19 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, batch: Batch) -> Loss:
         """The batch's sum of -log p, differentiable, and how many labels were likeliest."""
-        rows, targets = (torch.from_numpy(a) for a in (batch.rows, batch.targets))
-        stream = self._stream(batch)
+        return cross_entropy(self.states(batch), self.logits_head, torch.from_numpy(batch.targets))
+
+    def states(self, batch: Batch) -> Tensor:
+        """(n, E) float32, differentiable: what the head is multiplied with for each label."""
+        rows, stream = torch.from_numpy(batch.rows), self._stream(batch)
         h = stream.x[rows] if stream.y is None else stream.x[rows] + stream.y[rows]
-        h = norm(self.config, self._final, "final_norm", h)
-        return cross_entropy(h, self._head, targets)
+        return norm(self.config, self._final, "final_norm", h)
 
     def logits(self, batch: Batch) -> Tensor:
         """(T, V) float32, without a gradient."""
         with torch.no_grad():
             h = norm(self.config, self._final, "final_norm", self._stream(batch).total())
-            return self._head.logits(h)
+            return self.logits_head.logits(h)
 
     def _stream(self, batch: Batch) -> Stream:
         """What the final norm is taken of."""
@@ -111,11 +113,11 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
         cos, sin = rotations(self._rotations, batch.lengths)
         if is_fast(self.config):
             documents, y = Documents.of(batch.lengths, cos, sin), None
-            for layer in self._layers:
+            for layer in self.layers:
                 x, y = self._run(layer, x, y, documents)
             return Stream(x, y)
         at = Positions(batch.lengths, cos[:, None], sin[:, None])
-        for layer in self._layers:
+        for layer in self.layers:
             x = self._run(layer, x, at)
         return Stream(x)
 

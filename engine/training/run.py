@@ -119,8 +119,10 @@ class Run:
                 "on with it, or give this one another name"
             )
 
-    def begin(self, settings: TrainSettings, data: str, model: str) -> None:
-        """Write down what is asked for, and the fingerprints of data and model."""
+    def begin(
+        self, settings: TrainSettings, data: str, model: str, aim: dict[str, Any] | None = None
+    ) -> None:
+        """Write down what is asked for, and the fingerprints of data and model; aim: its facts."""
         delete(self.metrics, self.samples, self.log)
         value = {
             "settings": settings.as_dict(),
@@ -129,6 +131,8 @@ class Run:
             "versions": versions(),
             "began": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         }
+        if aim is not None:
+            value["aim"] = aim
         write_json(self.settings_file, value)
 
     def require_same(self, data: str, model: str) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data.files import DiskFullError
 from engine.training import checkpoints
+from engine.training.aims import Aim, Plain
 from engine.training.evaluation import evaluate, greedy
 from engine.training.events import Evaluated, Event, Sample, Saved, Warned
 from engine.training.optimizers import Optimizer
@@ -49,6 +50,7 @@ class Session:
     optimizer: Optimizer
     tell: Callable[[Event], None]
     hooks: Hooks = NO_HOOKS
+    aim: Aim = field(default_factory=Plain)
     progress: Progress = field(default_factory=Progress)
     saved_at: int = -1  # the step of the newest checkpoint
 
@@ -73,7 +75,7 @@ class Session:
         """Write a checkpoint to go on from. A full disk is told, and the run goes on."""
         if self.saved_at == self.progress.step:
             return
-        arrays = {f"weights/{name}": array for name, array in self._weights().items()}
+        arrays = self._learned()
         arrays |= {f"optimizer/{key}": array for key, array in self.optimizer.state().items()}
         arrays["rng"] = torch.get_rng_state().numpy()
         facts = self.progress.as_facts()
@@ -99,8 +101,8 @@ class Session:
         samples = self._samples()
         self.tell(Evaluated(progress.step, *scores[:3], is_best, samples))
         if is_best and progress.step:
-            arrays = {f"weights/{name}": array for name, array in self._weights().items()}
-            self._write(self.run.best, arrays, {"loss": scores.loss}, 1)
+            self._write(self.run.best, self._learned(), {"loss": scores.loss}, 1)
+        self.aim.evaluated(progress.step, self.run.folder, self.subject.val_batches)
 
     def take_best(self) -> None:
         """The weights of the best evaluation, where there was one after the first step."""
@@ -148,8 +150,11 @@ class Session:
         finally:
             model.close()
 
-    def _weights(self) -> dict[str, NDArray[np.float32]]:
-        return {name: p.detach().numpy() for name, p in self.model.trainable.items()}
+    def _learned(self) -> dict[str, NDArray[Any]]:
+        """The weights, and what the aim holds beside them."""
+        weights = {name: p.detach().numpy() for name, p in self.model.trainable.items()}
+        arrays = {f"weights/{name}": array for name, array in weights.items()}
+        return arrays | {f"aim/{name}": array for name, array in self.aim.arrays().items()}
 
     def _put(self, arrays: dict[str, NDArray[Any]]) -> None:
         """A checkpoint's weights into the parameters; ValueError when they are of another model."""
@@ -162,6 +167,7 @@ class Session:
                         f"the checkpoint of run {self.run.name} is of another model: {name} differs"
                     )
                 parameter.copy_(torch.from_numpy(values))
+        self.aim.put(_part(arrays, "aim/"))
 
     def _write(self, folder: Path, arrays: Any, facts: dict[str, Any], keep: int) -> bool:
         try:

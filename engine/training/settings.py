@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-METHODS = ("lora", "full", "last_layers")
+METHODS = ("lora", "full", "last_layers", "feed_forward")
 BASES = ("auto", "int8", "q4", "bf16", "f32")
 LOSSES = ("answers", "all")
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "adamw8bit")
 # what worked for small models; full fine-tuning moves all weights and needs less
-LEARNING_RATES = {"lora": 2e-4, "full": 2e-5, "last_layers": 5e-5}
+LEARNING_RATES = {"lora": 2e-4, "full": 2e-5, "last_layers": 5e-5, "feed_forward": 5e-5}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 
 from engine.cores import default_threads
+from engine.training.aims import Aim, Plain, aim_of
 from engine.training.events import Event, Finished, Result, Started, Step, Warned
 from engine.training.feed import Fed
 from engine.training.memory import used_bytes
 from engine.training.optimizers import optimizer
 from engine.training.probe import Probe, probe
 from engine.training.progress import Clock
-from engine.training.results import write_result
 from engine.training.run import Run, require_name, runs_dir
 from engine.training.schedule import rate_factor
 from engine.training.session import NO_HOOKS, Hooks, Session
@@ -38,12 +38,14 @@ EVALUATIONS = 10  # of a run, unless evaluate_every says otherwise
 def train(
     settings: TrainSettings,
     *,
+    aim: Aim | None = None,
     on_event: OnEvent = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     hooks: Hooks = NO_HOOKS,
 ) -> Result:
     """Train, and leave an adapter or a model that the shell can use.
 
+    aim          what is taught, if not the rows' own tokens
     on_event     hears what happens, on this thread
     should_stop  asked after each step; True saves and returns a Result that is not finished
     hooks        decide what settings cannot say; a resumed run does not have them
@@ -52,7 +54,9 @@ def train(
     require_name(settings.name)
     run = Run(runs_dir() / settings.name)
     with run.owned():
-        return _train(run, absolute_paths(settings), True, on_event, should_stop, hooks)
+        return _train(
+            run, absolute_paths(settings), aim or Plain(), True, on_event, should_stop, hooks
+        )
 
 
 def resume(
@@ -64,14 +68,15 @@ def resume(
     """Go on with the run in `folder` (or of that name) as if it had never stopped."""
     found = Path(folder)
     run = Run(found if found.is_absolute() or found.exists() else runs_dir() / found)
-    settings = run.settings()
+    settings, aim = run.settings(), aim_of(run.read().get("aim"))
     with run.owned():
-        return _train(run, settings, False, on_event, should_stop)
+        return _train(run, settings, aim, False, on_event, should_stop)
 
 
 def _train(
     run: Run,
     settings: TrainSettings,
+    aim: Aim,
     is_new: bool,
     on_event: OnEvent,
     should_stop: Callable[[], bool],
@@ -92,16 +97,15 @@ def _train(
             subject = open_subject(settings, warnings.append)
             found = probe(settings, subject)
             if is_new:
-                run.begin(settings, subject.rows.fingerprint(), subject.fingerprint)
+                run.begin(settings, subject.rows.fingerprint(), subject.fingerprint, aim.facts())
             else:
                 run.require_same(subject.rows.fingerprint(), subject.fingerprint)
             for text in [*warnings, *found.warnings]:
                 tell(Warned(text))
             torch.manual_seed(settings.seed)
-            made = optimizer(
-                settings.optimizer, found.model.trainable, settings.weight_decay, threads
-            )
-            session = Session(run, settings, subject, found.model, made, tell, hooks)
+            model = aim.model(found.model, settings)
+            made = optimizer(settings.optimizer, model.trainable, settings.weight_decay, threads)
+            session = Session(run, settings, subject, model, made, tell, hooks, aim)
             return _loop(session, found, should_stop)
     finally:
         torch.set_num_threads(n_before)
@@ -168,6 +172,7 @@ def _step(session: Session, feds: list[Fed]) -> tuple[Sums, str, float]:
         _share(settings, progress.step + 1, feds[-1].epochs),
     )
     rate = session.hooks.learning_rate(progress.epochs, rate)
+    session.aim.begin(progress.step, _share(settings, progress.step, progress.epochs))
     sums = gradients(session.model, [fed.batch for fed in feds])
     skipped = why_skip(sums.loss, sums.grad_norm, progress.recent, settings.max_spike)
     if skipped:
@@ -272,7 +277,7 @@ def _end(session: Session, reason: str, finished: bool) -> Result:
     if finished:
         session.optimizer.settle()
         session.take_best()
-        path = write_result(run.name, session.model, session.settings, session.subject)
+        path = session.aim.write(run.name, session.model, session.settings, session.subject)
     result = Result(
         finished=finished,
         reason=reason,

@@ -1,0 +1,59 @@
+"""The thresholds that travel with a model: written, read, and refused where they do not belong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.kernels.sparse import BY_INPUTS, BY_ROWS, DENSE
+from engine.sparsity.trained import Trained, file_of, read_trained, write_trained
+
+TRAINED = Trained(np.array([[0.1, -1], [-1, 0.3], [-1, -1]], np.float32), 0.7)
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_is_written_is_read(tmp_path: Path, is_folder: bool) -> None:
+    checkpoint = tmp_path / "thin.gguf"
+    if is_folder:
+        checkpoint.mkdir()
+    path = write_trained(checkpoint, TRAINED, "ab" * 32)
+    assert path == (checkpoint / "sparsity.json" if is_folder else tmp_path / "thin.sparsity.json")
+    found = read_trained(checkpoint, 3, "ab" * 32)
+    assert found is not None and found.share == 0.7
+    np.testing.assert_array_equal(found.values, TRAINED.values)
+    assert found.paths().tolist() == [BY_ROWS, BY_INPUTS, DENSE]
+
+
+def test_a_model_without_thresholds_has_none(tmp_path: Path) -> None:
+    assert read_trained(tmp_path / "thick.gguf", 3, "") is None
+
+
+def test_they_are_for_the_share_that_was_trained() -> None:
+    assert TRAINED.is_for(0.7) and TRAINED.is_for(0.704)
+    assert not TRAINED.is_for(0.6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fingerprint": "cd" * 32}, "of another model \\(cdcdcdcdcdcd, this one is abab"),
+        ({"thresholds": [[0.1, 0.2]]}, "thresholds must be 3 pairs of finite numbers"),
+        ({"thresholds": "many"}, "thresholds must be 3 pairs"),
+        ({"thresholds": [[float("nan"), 1]] * 3}, "thresholds must be 3 pairs of finite"),
+        ({"share": 7}, r"share must be in \[0, 1\], got 7"),
+        ({"share": None}, r"share must be in \[0, 1\], got null"),
+        ({"version": 2}, "version 2, this build reads 1"),
+    ],
+)  # fmt: skip
+def test_a_file_that_does_not_fit_is_refused(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    checkpoint = tmp_path / "thin.gguf"
+    write_trained(checkpoint, TRAINED, "ab" * 32)
+    path = file_of(checkpoint)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=message):
+        read_trained(checkpoint, 3, "ab" * 32)
