@@ -307,7 +307,7 @@ def test_other_bases_point_the_same_way(base: str, flags: dict[str, Any]) -> Non
     checkpoint, batch = checkpoint_of(small_config(**flags)), random_batch([60, 41], 97)
     if base == "q4":  # of weights that 4 bits hold
         rounded = trainable(checkpoint, base="q4")
-        for layer, kept in enumerate(rounded._layers):
+        for layer, kept in enumerate(rounded.layers):
             for names, group in zip(GROUPS.values(), kept.projections.values(), strict=True):
                 parts = group.base.dequantized().float().split(group.sizes)
                 for name, part in zip(names, parts, strict=True):

@@ -49,7 +49,12 @@ def chat_batch(checkpoint: MemoryCheckpoint, n_prompt: int = 6, n: int = 20) -> 
     return Batch(ids, np.arange(n), [n], rows, ids[rows + 1])
 
 
-@pytest.mark.parametrize("flags", [{}, {"gated": False, "activation": "relu"}, {"mlp_bias": True}])
+FAST = {"hidden_size": 64, "intermediate_size": 96, "n_heads": 2, "n_kv_heads": 1, "head_dim": 32}
+
+
+@pytest.mark.parametrize(
+    "flags", [{}, FAST, {"gated": False, "activation": "relu"}, {"mlp_bias": True}]
+)
 @pytest.mark.parametrize("rule", ["gate", "product"])
 def test_the_sparse_student_is_the_engine_decoding_sparsely(rule: str, flags: Any) -> None:
     from engine.decoder import Decoder
