@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import engine
-from engine.kernels.tables import O_SITE, UP_SITE
+from engine.kernels.tables import DOWN_SITE, O_SITE, UP_SITE
 from engine.model import Model
 from engine.sampling import SamplingParams
 from engine.sparsity import cost, head, kv, layer_calibration, levels, methods, thresholds
@@ -96,7 +96,9 @@ def test_a_share_of_the_layers_is_counted_by_layer_and_site(model: Model) -> Non
     ]
     for site in found.sites:
         assert 0.2 < site.active < 0.8 and site.active != 0.5
-        assert site.read_bytes < site.dense_bytes
+        column = {"up": UP_SITE, "down": DOWN_SITE, "o": O_SITE}[site.site]
+        expected = thresholds.site_cost(model.decoder, site.layer, column, site.active)
+        assert site.read_bytes == expected.read_bytes
     shares = {part.name: part for part in found.parts}
     some = [site for site in found.sites if site.site == "up"]
     assert shares["up"].active == pytest.approx(np.mean([site.active for site in some]))
