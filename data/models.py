@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalogue, files, hub_cache, records
+from . import catalogue, files, hub_cache, paths, records
 from .catalogue import HubSource, RegisteredModel
 from .records import InstalledModel
 
@@ -22,7 +22,7 @@ class ModelNotFoundError(FileNotFoundError):
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
     """A model on the disk. `path` is what engine.load takes; `source` says how it was found:
-    "path", "installed" or "hub cache"."""
+    "path", "trained", "installed" or "hub cache"."""
 
     name: str
     path: Path
@@ -86,7 +86,7 @@ def pull(
 def resolve(name: str) -> ResolvedModel:
     """Find a model on this machine, never on the network.
 
-    In this order: a GGUF file or a Hugging Face directory; an installed model; org/name[@revision]
+    In this order: a GGUF file or a Hugging Face directory; a model trained here; an installed one; org/name[@revision]
     (or org/name/file.gguf) in the hub cache; the unique beginning of an installed or registered
     name. Raises ModelNotFoundError, and ValueError when the name leads to something else than one
     model.
@@ -94,7 +94,36 @@ def resolve(name: str) -> ResolvedModel:
     name = name.strip()
     if not name:
         raise ModelNotFoundError("the name of the model is empty; `sparsechat models list`")
-    return _at_path(name) or _installed_as(name) or _in_hub_cache(name) or _by_prefix(name)
+    return (
+        _at_path(name)
+        or _trained_as(name)
+        or _installed_as(name)
+        or _in_hub_cache(name)
+        or _by_prefix(name)
+    )
+
+
+def trained() -> list[ResolvedModel]:
+    """The models that training left in the models' folder, by name."""
+    try:
+        folders = sorted(path for path in paths.models_dir().iterdir() if path.is_dir())
+    except OSError:
+        return []
+    return [found for folder in folders if (found := _trained_in(folder))]
+
+
+def _trained_as(name: str) -> ResolvedModel | None:
+    return next((model for model in trained() if model.name == name), None)
+
+
+def _trained_in(folder: Path) -> ResolvedModel | None:
+    """What a folder holds that `pull` did not make."""
+    if (folder / records.RECORD).exists() or catalogue.find(folder.name):
+        return None
+    if hub_cache.is_model_directory(folder):
+        return ResolvedModel(folder.name, folder, "trained")
+    files_in = sorted(folder.glob("*.gguf"))
+    return ResolvedModel(folder.name, files_in[0], "trained") if len(files_in) == 1 else None
 
 
 def _at_path(name: str) -> ResolvedModel | None:
@@ -189,7 +218,12 @@ def _installed() -> list[str]:
 
 
 def _known() -> list[str]:
-    names = [*_installed(), *(model.name for model in registry()), *hub_cache.repositories()]
+    names = [
+        *_installed(),
+        *(model.name for model in trained()),
+        *(model.name for model in registry()),
+        *hub_cache.repositories(),
+    ]
     return list(dict.fromkeys(names))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import data
-from data import catalogue, files, models, records
+from data import catalogue, files, models, paths, records
 from data.catalogue import RegisteredModel
 from data.models import ModelNotFoundError, resolve
 from data.records import FileRecord
@@ -282,3 +282,25 @@ def test_public_names_exist_and_nothing_heavy_is_imported_for_them() -> None:
 
 def test_the_catalogue_is_what_the_registry_returns() -> None:
     assert models.registry() == catalogue.models()
+
+
+# models that training left
+
+
+def test_a_model_that_training_left_is_found_by_its_name(home: Path) -> None:
+    folder = directory(paths.models_dir() / "mine")
+    found = resolve("mine")
+    assert (found.name, found.path, found.source) == ("mine", folder, "trained")
+    file = gguf(paths.models_dir() / "thin" / "thin.gguf")
+    assert resolve("thin").path == file
+    assert [model.name for model in models.trained()] == ["mine", "thin"]
+
+
+def test_what_was_pulled_or_is_unfinished_is_no_trained_model(home: Path) -> None:
+    install("pulled")
+    (paths.models_dir() / "empty").mkdir(parents=True)
+    (paths.models_dir() / "smollm2-135m").mkdir()
+    gguf(paths.models_dir() / "smollm2-135m" / "half.gguf")
+    assert models.trained() == []
+    with pytest.raises(ModelNotFoundError, match="no model 'empty'"):
+        resolve("empty")
