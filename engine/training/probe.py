@@ -7,6 +7,7 @@ believed. Nothing that the run depends on is changed.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Sequence
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 
 from data.files import megabytes
-from engine.training.bases import BASES
+from engine.training.bases import BASES, width
 from engine.training.memory import available_bytes, used_bytes
 from engine.training.methods import method
 from engine.training.model import Trainable
+from engine.training.optimizers import is_lazy
 from engine.training.packing import Batch
 from engine.training.settings import TrainSettings
 from engine.training.subject import Subject
@@ -29,6 +31,7 @@ from engine.weights import matrix_shapes
 PROBE_TOKENS = 256
 WARM_TOKENS = 32
 MIN_COSINE = 0.98  # of the gradients with float32's; int8 with smoothed inputs reaches 0.99
+LOGITS_BYTES = 100 << 20  # of the chunks that the loss is computed in
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2}  # a trained weight
 
 
@@ -63,14 +66,16 @@ def probe(settings: TrainSettings, subject: Subject) -> Probe:
     for name in names:
         trials[name] = _try(_build(settings, subject, name), batch)
     base, cosine, warnings = _choose(trials)
-    chosen = trials[base]
-    memory = used_bytes() + _still_to_come(settings, subject, chosen.model)
+    model, tokens_per_s, _ = trials[base]
+    trials.clear()  # the models that are not taken are no part of what the run needs
+    gc.collect()
+    memory = used_bytes() + _still_to_come(settings, subject, model, base)
     _require_room(settings, memory)
     return Probe(
-        model=chosen.model,
+        model=model,
         base=base,
         cosine=cosine,
-        tokens_per_s=chosen.tokens_per_s,
+        tokens_per_s=tokens_per_s,
         memory_bytes=memory,
         n_steps=_n_steps(settings, batches, times),
         n_weights=n_weights,
@@ -156,7 +161,7 @@ def _n_steps(settings: TrainSettings, batches: Sequence[Batch], times: float) ->
     return min(n_steps, settings.max_steps or n_steps)
 
 
-def _still_to_come(settings: TrainSettings, subject: Subject, model: Any) -> int:
+def _still_to_come(settings: TrainSettings, subject: Subject, model: Any, base: str) -> int:
     """Bytes that training takes beyond the model: gradients, states and activations."""
     config = subject.config
     n_trainable = sum(int(p.numel()) for p in model.trainable.values())
@@ -164,8 +169,11 @@ def _still_to_come(settings: TrainSettings, subject: Subject, model: Any) -> int
     heads = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
     layer = 6 * config.hidden_size + 2 * heads + 4 * config.intermediate_size
     kept = config.n_layers * (config.hidden_size if settings.checkpointing else layer) + layer
-    logits = 3 * 256 * config.vocab_size
-    return states + 4 * (settings.tokens_per_batch * kept + logits)
+    activations = settings.tokens_per_batch * kept * int(width(base).itemsize)
+    # the gradient of a trained head is made in one piece and then handed on
+    trains_head = any(is_lazy(name) for name in model.trainable)
+    head = config.vocab_size * config.hidden_size * 4 if trains_head else 0
+    return states + activations + head + LOGITS_BYTES
 
 
 def _require_room(settings: TrainSettings, memory: int) -> None:

@@ -1,0 +1,87 @@
+"""The probe: which base is taken, and what it shortens for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.training import probe as probing
+from engine.training.examples import Example
+from engine.training.packing import batch_of
+from engine.training.probe import _choose, _Trial, probe, shortened
+from engine.training.settings import TrainSettings
+from engine.training.subject import open_subject
+from tests.engine.training.tiny_model import write_rows, write_tiny_model
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> TrainSettings:
+    return TrainSettings(
+        data=str(write_rows(tmp_path / "rows.jsonl", 60)),
+        model=str(write_tiny_model(tmp_path / "model")),
+        name="run", base="f32", tokens_per_step=256, epochs=3,
+    )  # fmt: skip
+
+
+def trial(tokens_per_s: float, *gradient: float) -> _Trial:
+    return _Trial(None, tokens_per_s, torch.tensor(gradient))
+
+
+@pytest.mark.parametrize(
+    ("int8", "base", "n_warnings"),
+    [
+        (trial(300, 1.0, 0.1), "int8", 0),
+        (trial(100, 1.0, 0.0), "f32", 0),  # slower
+        (trial(900, 1.0, 1.0), "f32", 1),  # another direction
+    ],
+)
+def test_int8_is_taken_where_it_is_quicker_and_true(
+    int8: _Trial, base: str, n_warnings: int
+) -> None:
+    chosen, cosine, warnings = _choose({"f32": trial(200, 1.0, 0.0), "int8": int8})
+    assert (chosen, len(warnings)) == (base, n_warnings)
+    assert cosine == (pytest.approx(1 / np.sqrt(1.01)) if base == "int8" else None)
+
+
+def test_a_shortened_batch_keeps_labels_within_it() -> None:
+    trained = [False, True, True, True, True]
+    batch = batch_of(
+        [Example([1, 2, 3, 4, 5], trained, "", 0), Example([6, 7], [False, True], "", 0)]
+    )
+    short = shortened(batch, 3)
+    assert (short.token_ids.tolist(), short.lengths) == ([1, 2, 3], [3])
+    assert (short.rows.tolist(), short.targets.tolist()) == ([0, 1], [2, 3])
+    cut = shortened(batch, 6)
+    assert cut.lengths == [5, 1] and cut.rows.tolist() == [0, 1, 2, 3]
+    assert shortened(batch, 1) is batch  # there is no label in it
+    assert shortened(batch, 100).lengths == batch.lengths
+
+
+def test_the_probe_changes_nothing_that_the_run_depends_on(settings: TrainSettings) -> None:
+    subject = open_subject(settings, lambda text: None)
+    found = probe(settings, subject)
+    again = probing._build(settings, subject, "f32")
+    for name, parameter in found.model.trainable.items():
+        assert torch.equal(parameter, again.trainable[name])
+        assert parameter.grad is None
+    assert found.base == "f32" and found.tokens_per_s > 0
+    assert found.n_steps == pytest.approx(len(list(subject.feed.batches())), rel=0.1)
+
+
+def test_more_memory_is_foreseen_for_more(settings: TrainSettings) -> None:
+    subject = open_subject(settings, lambda text: None)
+    model = probing._build(settings, subject, "f32")
+
+    def needed(base: str = "f32", **changes: object) -> int:
+        return probing._still_to_come(settings.changed(**changes), subject, model, base)
+
+    assert needed(tokens_per_step=2048) > needed()
+    assert needed(checkpointing=True) < needed()
+    assert needed(accumulate=2) < needed()
+    assert needed("int8") < needed()
+    assert needed(optimizer="adamw8bit") < needed()
