@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from data.paths import data_dir, models_dir
 from engine.adapters import Adapter, Base, trained_adapter, write_adapter
+from engine.export.exporting import to_huggingface
+from engine.export.source import Source
 from engine.training.examples import Example
 from engine.training.packing import batch_of
 from engine.training.settings import TrainSettings
@@ -39,10 +41,6 @@ def write_result(name: str, model: Any, settings: TrainSettings, subject: Subjec
         architecture = str(subject.checkpoint.config["model_type"])
         base = Base(subject.model_name, subject.fingerprint, architecture)
         return write_adapter(folder, adapter, base)
-    from importlib import import_module
-
-    Source = import_module("engine.export.source").Source
-    to_huggingface = import_module("engine.export.exporting").to_huggingface
     source = Source(subject.checkpoint, tensors=model.full_tensors())
     to_huggingface(folder, source, lambda ids: _logits(model, ids), base=subject.model_name)
     return folder

@@ -73,6 +73,18 @@ def test_lora_is_put_on(model: Model, rows: Path, other_rows: Path) -> None:
     assert all(step.n_targets >= 200 or step.epoch == int(step.epoch) for step in steps)
 
 
+def test_full_fine_tuning_is_the_default_and_the_model_is_the_new_one(
+    model: Model, rows: Path
+) -> None:
+    before = answer(model)
+    cache = model.cache
+    history = model.train(rows, learning_rate=5e-3, epochs=6, batch_size=200)
+    assert list(history) == ["train_loss", "epoch_times"]
+    assert history["train_loss"][-1] < history["train_loss"][0] / 2
+    assert answer(model) != before and answer(model).startswith("It is ")
+    assert model.cache is not cache and model.adapter is None
+
+
 def test_callbacks_set_rates_and_end(model: Model, rows: Path) -> None:
     events: list[Event] = []
     history = model.train(

@@ -79,10 +79,29 @@ def test_a_model_learns_and_the_shell_gets_it(settings: TrainSettings, model: Pa
     assert text.startswith("It is ")
 
 
+@pytest.mark.parametrize("method", ["full", "last_layers"])
+def test_whole_weights_become_a_model_folder(settings: TrainSettings, method: str) -> None:
+    changes = {"method": method, "learning_rate": 5e-3, "samples": 1, "sample_tokens": 8}
+    events: list[Event] = []
+    if method == "last_layers":
+        changes["n_layers"] = 1
+    result = train(settings.changed(epochs=4, **changes), on_event=events.append)
+    assert result.path is not None and result.path.parent.name == "models"
+    assert result.best_loss is not None and result.first_val_loss is not None
+    assert result.best_loss < result.first_val_loss / 2
+    assert all(event.samples for event in events if isinstance(event, Evaluated))
+    loaded = engine.load(result.path)
+    ids = loaded.tokenizer.encode_chat([{"role": "user", "content": "What is 4 and 49?"}])
+    params = engine.SamplingParams(temperature=0.0, max_tokens=8)
+    assert "".join(step.text for step in engine.stream(loaded, ids, params)).startswith("It is ")
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {},
+        {"method": "full", "optimizer": "adamw8bit", "learning_rate": 1e-3, "weight_decay": 0.1},
+        {"method": "full", "learning_rate": 1e-3, "dropout": 0.0},
         {"dropout": 0.3, "accumulate": 2},
         {"optimizer": "adamw8bit", "rank": 64, "epochs": 1},
         {"targets_per_step": 60, "clip": 0.1},
