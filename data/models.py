@@ -86,9 +86,9 @@ def pull(
 def resolve(name: str) -> ResolvedModel:
     """Find a model on this machine, never on the network.
 
-    In this order: a GGUF file or a Hugging Face directory; a model trained here; an installed one; org/name[@revision]
-    (or org/name/file.gguf) in the hub cache; the unique beginning of an installed or registered
-    name. Raises ModelNotFoundError, and ValueError when the name leads to something else than one
+    In this order: a GGUF file or a Hugging Face directory; a model trained here; an installed one;
+    org/name[@revision] (or org/name/file.gguf) in the hub cache; the unique beginning of an
+    installed or registered name. Raises ModelNotFoundError, and ValueError when the name leads to something else than one
     model.
     """
     name = name.strip()
