@@ -88,8 +88,8 @@ def resolve(name: str) -> ResolvedModel:
 
     In this order: a GGUF file or a Hugging Face directory; a model trained here; an installed one;
     org/name[@revision] (or org/name/file.gguf) in the hub cache; the unique beginning of an
-    installed or registered name. Raises ModelNotFoundError, and ValueError when the name leads to something else than one
-    model.
+    installed or registered name. Raises ModelNotFoundError, and ValueError when the name leads to
+    something else than one model.
     """
     name = name.strip()
     if not name:
