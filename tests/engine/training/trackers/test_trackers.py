@@ -20,7 +20,11 @@ from engine.training import trackers
 from engine.training.events import Evaluated, Event, Saved, Step, Warned
 from engine.training.trackers import Trackers, check_trackers, tracker_names
 
-STEP = Step(3, 20, 1.5, 2e-4, 480.0, 35.0, 900_000_000, 0.7, 2040, 1200, 0.5, 0.15, "")
+STEP = Step(
+    step=3, n_steps=20, loss=1.5, learning_rate=2e-4, tokens_per_s=480.0, eta_s=35.0,
+    memory_bytes=900_000_000, grad_norm=0.7, n_tokens=2040, n_targets=1200, accuracy=0.5,
+    epoch=0.15, skipped="",
+)  # fmt: skip
 EVALUATED = Evaluated(3, 1.25, 3.49, 0.61, True, ())
 EVENTS: list[Event] = [STEP, Saved(3, Path("checkpoints/step-000003")), EVALUATED]
 
