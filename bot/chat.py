@@ -12,6 +12,7 @@ from bot.evidence import block_of, fitting
 from bot.prompt import (
     Budget,
     Exchange,
+    Message,
     View,
     build_prompt,
     messages_of,
@@ -96,6 +97,33 @@ class Chat:
             ids = [bos, *ids]
         params = sampling_params(self.settings)
         return Turn(model, ids, params, None, self.settings.stop, continues=True)
+
+    def aside(
+        self, question: str | None, settings: Settings, evidence: Evidence | None = None
+    ) -> Turn:
+        """Ask `question`, None = the last one, and leave the conversation as it is."""
+        before = self.exchanges
+        if question is None:
+            question, before = self.last("ask").question, before[:-1]
+        asked = Exchange(question, evidence=evidence)
+        turn = self._turn([*before, asked], settings, lambda *_: None)
+        turn.commit = None
+        return turn
+
+    def seen(self, answer: str) -> list[Message]:
+        """The conversation as the model saw it when it gave its last answer, with `answer` in that
+        one's place."""
+        _, tokenizer = self._ready(self.settings)
+        last = replace(self.exchanges[-1], answer=answer)
+        block = block_of(last.evidence.sources) if last.evidence else ""
+        joined = bool(block) and not takes_evidence_alone(tokenizer)
+        exchanges = [*self.exchanges[self.first_in_view : -1], last]
+        return messages_of(self.settings.system, exchanges, block, joined)
+
+    def correct(self, answer: str) -> None:
+        """Let the last answer be another one."""
+        last = self.last("correct")
+        self.exchanges[-1] = _answered(last.question, answer, "stop", last.evidence)
 
     def undo(self, n: int) -> list[Exchange]:
         """Take the last n turns back and return them."""

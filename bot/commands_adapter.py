@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot import adapters, render
+from bot import adapters, comparing, render
 from bot.commands import command
 from bot.state import ShellState
 
@@ -34,6 +34,23 @@ def adapter(state: ShellState, argument: str) -> None:
     render.out(f"adapter = {adapters.line_of(model.adapter) if model.adapter else adapters.OFF}")
     if state.chat.exchanges:
         render.note("the next answer reads the whole conversation again")
+
+
+@command(
+    "compare",
+    usage="[TEXT | A B]",
+    example="/compare polite terse",
+    completer=lambda state, argument: [*adapters.names(), adapters.OFF],
+)
+def compare(state: ShellState, argument: str) -> None:
+    """Answer the last question, or TEXT, with the adapter in use and without one, side by side.
+
+    A and B are two adapters, or off. Both answers have the same seed. Where the terminal is narrow,
+    or there is none, they stand one below the other. The conversation stays as it is.
+    """
+    state.need_model()
+    names, question = comparing.sides_of(state, argument)
+    comparing.compare(state, names, question)
 
 
 def _show(state: ShellState) -> None:

@@ -47,6 +47,7 @@ class ShellState:
     tried_level: Level | None = None  # what the model in use was last asked for; None: ask anew
     tried_adapter: str | None = None  # the same; None = none
     adapter_refused: str = ""  # why it is not in use
+    fixed: tuple[str, str] | None = None  # what /fix made of the last answer, and that answer
     tries_levels: bool = False  # while nobody asks
     trial: IdleTrial | None = None
     saved_kv: SavedKV = field(init=False)

@@ -1,7 +1,8 @@
 """Chats as lists: {"messages": [{"role", "content"}]}, or ShareGPT's {"conversations": [{"from",
 "value"}]}.
 
-An answer with "weight": 0 is read and not learned, as in OpenAI's files.
+An answer with "weight": 0 is read and not learned, as in OpenAI's files; a row with "rating":
+"bad", which is what /bad in the shell writes, is not learned at all.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def recognises(record: Mapping[str, Any]) -> bool:
 
 
 def row(record: Mapping[str, Any], origin: str) -> Row:
+    if record.get("rating") == "bad":
+        raise ValueError("it was rated bad, so it is not learned")
     messages = _messages(record)
     if messages is None:
         raise ValueError("there is no list 'messages' or 'conversations' in it")

@@ -71,3 +71,10 @@ def test_a_question_at_the_end_and_an_empty_system_text_go_away() -> None:
 def test_what_is_no_row_says_why(record: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         messages.row(record, "m:1")
+
+
+def test_a_row_that_was_rated_bad_is_not_learned() -> None:
+    record = openai(("user", "Hi"), ("assistant", "Hello"))
+    assert messages.row(record | {"rating": "good"}, "m:1").turns == (ASKED, ANSWERED)
+    with pytest.raises(ValueError, match="it was rated bad, so it is not learned"):
+        messages.row(record | {"rating": "bad"}, "m:1")
