@@ -16,6 +16,7 @@ import torch
 
 from engine.cores import default_threads
 from engine.training.aims import Aim, Plain, aim_of
+from engine.training.allocator import freed_memory_kept
 from engine.training.events import Event, Finished, Result, Started, Step, Warned
 from engine.training.feed import Fed
 from engine.training.memory import used_bytes
@@ -92,7 +93,7 @@ def _train(
     n_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with freed_memory_kept(), torch.random.fork_rng(devices=[]):
             warnings: list[str] = []
             subject = open_subject(settings, warnings.append)
             found = probe(settings, subject)
