@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bot import editing, feedback, render
+from bot.chat import CUT_SHORT
 from bot.commands import command
 from bot.feedback import Rating
 from bot.state import ShellState
@@ -54,6 +55,10 @@ def _rate(state: ShellState, rating: Rating, argument: str) -> None:
     loaded, exchange = state.need_model(), state.chat.last("rate")
     if not exchange.answer:
         raise ValueError("the last answer is empty; there is nothing to rate")
+    if rating == "good" and exchange.finish_reason in CUT_SHORT:
+        raise ValueError(  # its end would be learned as one
+            "the last answer was cut short, which is nothing to learn; /continue or /fix ends it"
+        )
     tokenizer, answer = loaded.model.tokenizer, exchange.answer
     assert tokenizer is not None
     if state.fixed and state.fixed[0] == answer:

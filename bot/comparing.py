@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bot import columns, render, terminal
 from bot.adapters import OFF, find
@@ -32,7 +33,7 @@ class Side:
 
 
 def title_of(name: str | None) -> str:
-    return "without adapter" if name is None else f"with {name}"
+    return "without adapter" if name is None else f"with {Path(name).name}"
 
 
 def sides_of(state: ShellState, argument: str) -> tuple[tuple[str | None, str | None], str | None]:

@@ -137,6 +137,12 @@ def test_passages_are_part_of_the_row(talk: Talk) -> None:
     assert row["prompt"]["token_ids"] == session.model.prompts[-1]
 
 
+def test_an_answer_that_was_cut_teaches_no_end(talk: Talk) -> None:
+    session = talk("Hello\r/set max_tokens=2\rAnd?\r/good\r/bad\r", "Hi.", "So it is.")
+    assert "sparsechat: the last answer was cut short, which is nothing to learn; " in session.text
+    assert [row["rating"] for row in rows()] == ["bad"]
+
+
 # ---- the editor ---------------------------------------------------------------------------------
 
 

@@ -67,6 +67,12 @@ def test_one_name_is_compared_with_none(talk: Talk, adapters: Path) -> None:
     assert session.lines[at + 1 : at + 5] == ["--- with terse", "T.", "--- without adapter", "N."]
 
 
+def test_an_adapter_by_its_path_is_called_by_its_last_name(talk: Talk, tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "deep" / "mine")
+    session = talk(f"/adapter {folder}\rHello\r/compare\r", "Hi.", "A.", "B.")
+    assert "--- with mine" in session.lines
+
+
 def test_both_sides_draw_with_the_same_seed(talk: Talk, adapters: Path) -> None:
     talk.flags = {}
     session = talk("/adapter polite\rHello\r/compare\r", "Hi.", "A.", "B.")
