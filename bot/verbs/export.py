@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
+        type=str.lower,
         choices=(*FILE, "peft"),
         metavar="F",
         help="f32, f16, bf16; of a file also q8_0 (default), q4_1, q4_0; "
