@@ -127,6 +127,25 @@ def test_a_stopped_run_goes_on_with_the_losses_of_one_that_was_not(
         np.testing.assert_allclose(weights(result)[name], values, atol=1e-6)
 
 
+def test_a_base_that_was_found_is_kept_when_a_run_goes_on(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = training.probe, []
+
+    def probe(settings: TrainSettings, subject: Any) -> Any:
+        asked.append(settings.base)
+        found = "int8" if settings.base == "auto" else settings.base
+        return real(settings.changed(base=found), subject)
+
+    monkeypatch.setattr(training, "probe", probe)
+    events: list[Event] = []
+    train(
+        settings.changed(base="auto"), on_event=events.append, should_stop=stopping_after(1, events)
+    )
+    resume("run")
+    assert asked == ["auto", "int8"]
+
+
 def test_a_torn_checkpoint_gives_way_to_the_one_before_it(settings: TrainSettings) -> None:
     settings = settings.changed(save_every=2)
     whole = train(settings.changed(name="whole"))
