@@ -29,7 +29,7 @@ RANK, SIZE = 16, 0.02  # of the adapter: SIZE is the largest number of each B
 
 def made_up_adapter(model: engine.Model, rank: int = RANK) -> Adapter:
     """Random pairs of all matrices, strong enough to change what the model says."""
-    from engine.weights import matrix_shapes
+    from engine.shapes import matrix_shapes
 
     rng = np.random.default_rng(0)
     pairs = {}

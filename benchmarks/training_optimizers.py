@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints import open_checkpoint
-from engine.weights import matrix_shapes
+from engine.shapes import matrix_shapes
 
 FUSED, FOREACH = "torch fused", "torch default"
 

@@ -24,7 +24,7 @@ from engine.checkpoints._safetensors import read_safetensors
 from engine.config import DecoderConfig
 from engine.head_rows import in_halves, interleaved, n_heads_of, require_whole_rotation
 from engine.packed import replacing_folder
-from engine.weights import matrix_shapes
+from engine.shapes import matrix_shapes
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-RopeKind = Literal["none", "linear", "dynamic", "llama3", "yarn"]
+RopeKind = Literal["none", "linear", "dynamic", "llama3", "yarn", "longrope"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,19 @@ class RopeScaling:
 
     kind: RopeKind = "none"
     factor: float = 1.0
-    original_max_seq_len: int = 0  # dynamic, llama3, yarn: the trained length in tokens
+    original_max_seq_len: int = 0  # all but linear: the trained length in tokens
     low_freq_factor: float = 1.0  # llama3
     high_freq_factor: float = 4.0  # llama3
     beta_fast: float = 32.0  # yarn
     beta_slow: float = 1.0  # yarn
-    attention_factor: float | None = None  # yarn: scale of cos and sin; None = derived from factor
+    attention_factor: float | None = None  # yarn, longrope: of cos and sin; None = from factor
     mscale: float | None = None  # yarn, DeepSeek's variant
     mscale_all_dim: float | None = None
     truncate: bool = True  # yarn: round the correction range to whole dimensions
+    # longrope: frequencies are divided by these, (rotary_dim // 2,) floats, in texts up to the
+    # trained length, and in longer ones
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class DecoderConfig:
 
     Weights are asked for by canonical names: `embedding`, `position_embedding`, `final_norm`,
     `head` and, per layer i, `layers.{i}.` + `attention_norm`, `wq`, `wk`, `wv`, `wo`, `q_norm`,
-    `k_norm`, `ffn_norm`, `w_gate`, `w_up`, `w_down`; a bias is the same name + `.bias`.
+    `k_norm`, `attention_post_norm`, `ffn_norm`, `w_gate`, `w_up`, `w_down`, `ffn_post_norm`; a bias
+    is the same name + `.bias`.
     """
 
     architecture: str
@@ -67,16 +72,20 @@ class DecoderConfig:
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_bias: bool = False
     norm_eps: float = 1e-5
+    post_norms: bool = False  # what a branch gives is normed too, before it is added (Gemma 2)
 
     position: Literal["rope", "alibi", "learned"] = "rope"
     rope: Rope = Rope()
+    local_rope: Rope | None = None  # of the layers with a sliding window; None = as the others
     alibi_max_bias: float = 8.0
 
     qkv_bias: bool = False
     o_bias: bool = False
     qk_norm: bool = False  # RMS norm of each head's query and key before the rotation
+    qk_norm_whole: bool = False  # instead one norm, of the kind `norm`, over all heads at once
     clip_qkv: float = 0.0  # 0 = off
     attention_scale: float | None = None  # None = 1 / sqrt(head_dim)
+    attention_softcap: float = 0.0  # c: scores as c tanh(score / c); 0 = off
     sliding_window: int = 0  # in tokens; 0 = full attention
     full_attention_layers: tuple[int, ...] = ()  # the layers that ignore sliding_window
 
@@ -90,6 +99,7 @@ class DecoderConfig:
     tied_head: bool = False
     head_bias: bool = False
     logit_scale: float = 1.0
+    logit_softcap: float = 0.0  # c: logits as c tanh(logit / c); 0 = off
     embedding_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -103,6 +113,10 @@ class DecoderConfig:
             )
         if self.position == "rope" and self.rotary_dim % 2:
             raise ValueError(f"rotary dimension {self.rotary_dim} must be even")
+        if self.local_rope and self.local_rope.fraction != self.rope.fraction:
+            raise ValueError("layers with a window must rotate as many dimensions as others")
+        if self.post_norms and (self.norm != "rmsnorm" or self.residual == "parallel"):
+            raise ValueError("norms behind branches are RMS norms of a sequential residual")
 
     @property
     def rotary_dim(self) -> int:

@@ -371,11 +371,14 @@ class Decoder:
         return self._screen.n_best(self.config, n_logits, n_best) if self._screen else 0
 
     def _scaled(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The head's bias and scale, which few models have."""
+        """The head's bias, scale and softcap, which few models have."""
         if self.config.head_bias:
             logits += self.weights.vectors["head.bias"][: self.config.vocab_size]
         if self.config.logit_scale != 1:
             logits *= np.float32(self.config.logit_scale)
+        if self.config.logit_softcap:
+            cap = np.float32(self.config.logit_softcap)
+            np.multiply(np.tanh(logits / cap), cap, out=logits)
         return logits
 
     def _logits_rows(self, n: int) -> NDArray[np.float32]:

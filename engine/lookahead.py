@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.cancel import Cancel
 from engine.lookup import Drafter
+from engine.rope import depends_on_length
 from engine.sampling import SamplingParams, n_best_needed
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Lookahead:
         self._model, self._usage, self._cancel = model, usage, cancel
         self._prompt_ids, self._n_best = prompt_ids, n_best_needed(params)
         # the angles of a dynamic rope change with the length of the text at each call
-        self._drafts = params.lookup and model.config.rope.scaling.kind != "dynamic"
+        self._drafts = params.lookup and not depends_on_length(model.config.rope)
         self._drafter: Drafter | None = None
         self._draft: list[int] = []
         self._n_chosen = 0  # of the draft, so far

@@ -14,7 +14,7 @@ from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
 from engine.kernels.tables import Plan
 from engine.low_rank import LowRank
-from engine.rope import rotation_table
+from engine.rope import depends_on_length, rotation_table
 from engine.scratch import padded_size
 from engine.screen import Screen
 from engine.sparse_formats import Copy, sparse_format
@@ -31,6 +31,7 @@ _VECTORS = (
     *("attention_norm", "attention_norm.bias", "ffn_norm", "ffn_norm.bias", "q_norm", "k_norm"),
     *("wq.bias", "wk.bias", "wv.bias", "wo.bias", "w_gate.bias", "w_up.bias", "w_down.bias"),
 )
+_POST_NORMS = {"attention_post_norm": tables.POST_NORM, "ffn_post_norm": tables.FFN_POST_NORM}
 _COPIES = {
     "up_rows": tables.UP_ROWS,
     "down_inputs": tables.DOWN_INPUTS,
@@ -40,7 +41,6 @@ _COPIES = {
     "wo_inputs": tables.WO_INPUTS,
 }
 _NO_ADAPTER = [0] * (tables.N_COLUMNS - tables.SHRINK)
-_EVERYTHING = 1 << 62  # a window that no context reaches
 
 
 def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
@@ -56,6 +56,8 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
         width=padded_size(config.head_dim),
         rotary_dim=config.rotary_dim if config.position == "rope" else 0,
         interleaved=int(config.rope.interleaved),
+        local_rope=int(config.local_rope is not None),
+        qk_norm_whole=int(config.qk_norm_whole),
         layernorm=int(config.norm == "layernorm"),
         parallel=int(config.residual == "parallel"),
         activation=_ACTIVATIONS[config.activation],
@@ -67,6 +69,7 @@ def make_plan(config: DecoderConfig, weights: Weights, kv: ModuleType) -> Plan:
         store_value=kv.store_value.address,
         norm_eps=float(config.norm_eps),
         attention_scale=float(config.attention_scale or config.head_dim**-0.5),
+        attention_softcap=float(config.attention_softcap),
         clip_qkv=float(config.clip_qkv),
         embedding_scale=float(config.embedding_scale),
     )
@@ -121,6 +124,8 @@ def make_tables(
                     row[tables.SHRINK :] = low_rank.columns(f"layers.{layer}.{name}")
         for i, name in enumerate(_VECTORS):
             vectors[layer, i] = address(f"layers.{layer}.{name}")
+        for name, column in _POST_NORMS.items():
+            vectors[layer, column] = address(f"layers.{layer}.{name}")
         if config.shared_norm:
             vectors[layer, tables.FFN_NORM] = vectors[layer, tables.NORM]
             vectors[layer, tables.FFN_NORM_BIAS] = vectors[layer, tables.NORM_BIAS]
@@ -169,18 +174,22 @@ def alibi_slopes(config: DecoderConfig) -> NDArray[np.float32]:
 
 def make_windows(config: DecoderConfig) -> NDArray[np.int64]:
     """How many positions back each layer sees, its own included; int64 (n_layers,)."""
-    windows = np.full(config.n_layers, config.sliding_window or _EVERYTHING, np.int64)
-    windows[list(config.full_attention_layers)] = _EVERYTHING
+    windows = np.full(config.n_layers, config.sliding_window or tables.EVERYTHING, np.int64)
+    windows[list(config.full_attention_layers)] = tables.EVERYTHING
     return windows
 
 
 class Rotations:
-    """cos and sin of the positions asked for, from a table that grows."""
+    """cos and sin of the positions asked for, from a table that grows.
+
+    With a local_rope its columns stand behind the others.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         self._config = config
-        # dynamic scaling depends on the length of the whole text, so that its table is never kept
-        self._fixed = config.rope.scaling.kind != "dynamic"
+        self._ropes = [rope for rope in (config.rope, config.local_rope) if rope]
+        # some scalings depend on the length of the whole text, so that their table is never kept
+        self._fixed = not any(depends_on_length(rope) for rope in self._ropes)
         self._cos, self._sin = self._table(np.arange(0), 0)
 
     def _table(
@@ -189,13 +198,17 @@ class Rotations:
         if self._config.position != "rope":
             empty = np.zeros((len(positions), 0), np.float32)
             return empty, empty
-        config = self._config
-        return rotation_table(config.rope, config.rotary_dim, positions, total, config.max_seq_len)
+        sizes = self._config.rotary_dim, positions, total, self._config.max_seq_len
+        tables = [rotation_table(rope, *sizes) for rope in self._ropes]
+        if len(tables) == 1:
+            return tables[0]
+        cos, sin = (np.concatenate(both, axis=1) for both in zip(*tables, strict=True))
+        return cos, sin
 
     def at(
         self, positions: NDArray[np.int64], total: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(cos, sin), float32 (T, rotary_dim / 2), in a text of `total` tokens."""
+        """(cos, sin), float32 (T, rotary_dim / 2) or twice as wide, in a text of `total` tokens."""
         if not self._fixed:
             return self._table(positions, total)
         if total > len(self._cos):

@@ -58,7 +58,9 @@ def inverse_frequencies(
     """
     _check(rope, rotary_dim)
     trained_len = rope.scaling.original_max_seq_len or max_seq_len
-    if rope.scaling.kind == "dynamic":
+    if rope.scaling.kind == "longrope":
+        frequencies = _longrope(rope, rotary_dim, seq_len > trained_len)
+    elif rope.scaling.kind == "dynamic":
         theta = _dynamic_theta(rope, rotary_dim, seq_len, trained_len)
         frequencies = _ONE / _wavelengths(theta, rotary_dim)
     else:
@@ -66,7 +68,12 @@ def inverse_frequencies(
     if rope.frequency_divisors:
         divisors: Float32 = np.array(rope.frequency_divisors, dtype=np.float32)
         frequencies = frequencies / divisors
-    return frequencies, _attention_factor(rope.scaling)
+    return frequencies, _attention_factor(rope.scaling, trained_len)
+
+
+def depends_on_length(rope: Rope) -> bool:
+    """Whether a position turns by other angles in a longer text."""
+    return rope.scaling.kind in ("dynamic", "longrope")
 
 
 def _check(rope: Rope, rotary_dim: int) -> None:
@@ -89,6 +96,14 @@ def _check(rope: Rope, rotary_dim: int) -> None:
             "rope scaling 'yarn' needs beta_fast and beta_slow of at least 0, got "
             f"{scaling.beta_fast} and {scaling.beta_slow}"
         )
+    if scaling.kind == "longrope":
+        for name in ("short_factors", "long_factors"):
+            factors = getattr(scaling, name)
+            if len(factors) != rotary_dim // 2 or not all(0 < f < math.inf for f in factors):
+                raise ValueError(
+                    f"rope scaling 'longrope' needs {rotary_dim // 2} positive {name}, one "
+                    f"for each rotated pair, got {len(factors)}"
+                )
     n_divisors = len(rope.frequency_divisors)
     if n_divisors and n_divisors != rotary_dim // 2:
         raise ValueError(
@@ -171,22 +186,36 @@ def _yarn(rope: Rope, rotary_dim: int, trained_len: int) -> Float32:
     return squeezed * (_ONE - kept) + _ONE / wavelengths * kept
 
 
+def _longrope(rope: Rope, rotary_dim: int, is_long: bool) -> Float32:
+    """LongRoPE: each pair has its own factor, found by search, for short texts and for long ones.
+
+    Ding et al. 2024, https://arxiv.org/abs/2402.13753.
+    """
+    factors = rope.scaling.long_factors if is_long else rope.scaling.short_factors
+    return _ONE / (np.array(factors, np.float32) * _wavelengths(rope.theta, rotary_dim))
+
+
 def _ramp(values: Float32, start: float, stop: float) -> Float32:
     """0 up to start, 1 from stop on, a straight line between."""
     line: Float32 = (values - np.float32(start)) / np.float32(stop - start)
     return line.clip(0, 1)
 
 
-def _attention_factor(scaling: RopeScaling) -> float:
+def _attention_factor(scaling: RopeScaling, trained_len: int) -> float:
     """YaRN's scale of cos and sin: the square root of the attention temperature 1 / t.
 
     https://arxiv.org/abs/2309.00071, section 3.4; mscale and mscale_all_dim are DeepSeek's
-    variant, https://arxiv.org/abs/2405.04434, whose ratio is what cos and sin carry.
+    variant, https://arxiv.org/abs/2405.04434, whose ratio is what cos and sin carry. LongRoPE's is
+    sqrt(1 + ln(factor) / ln(trained length)).
     """
-    if scaling.kind != "yarn":
+    if scaling.kind not in ("yarn", "longrope"):
         return 1.0
     if scaling.attention_factor is not None:
         return float(scaling.attention_factor)
+
+    if scaling.kind == "longrope":
+        grown = max(scaling.factor, 1.0)
+        return math.sqrt(1 + math.log(grown) / math.log(trained_len))
 
     def magnitude(weight: float) -> float:
         return 0.1 * weight * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0

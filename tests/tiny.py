@@ -39,11 +39,18 @@ class TinyConfig:
     dtype: str = "float32"  # as stored
     max_shard_size: str = "1GB"
     has_tokenizer: bool = False
+    is_like_llama: bool = True  # in the names of its keys
 
     def config_keys(self) -> dict[str, Any]:
         """All keys for transformers: the defaults of this file and then the options."""
-        defaults = {
+        defaults: dict[str, Any] = {
             "vocab_size": VOCAB_SIZE,
+            "bos_token_id": BOS,
+            "eos_token_id": EOS,
+        }
+        if not self.is_like_llama:
+            return defaults | self.options
+        defaults |= {
             "hidden_size": 200,
             "intermediate_size": 136,
             "num_hidden_layers": 2,
@@ -53,8 +60,6 @@ class TinyConfig:
             "max_position_embeddings": 128,
             "rms_norm_eps": 1e-5,
             "tie_word_embeddings": False,
-            "bos_token_id": BOS,
-            "eos_token_id": EOS,
         }
         return defaults | self.options
 
@@ -115,6 +120,63 @@ TINY_CONFIGS = (
 )
 TINY_NAMES = tuple(config.name for config in TINY_CONFIGS)
 
+NEOX = {
+    "hidden_size": 120, "intermediate_size": 136, "num_hidden_layers": 2, "num_attention_heads": 3,
+    "max_position_embeddings": 128, "rotary_pct": 0.5, "layer_norm_eps": 1e-4,
+}  # fmt: skip
+GPT = {"n_embd": 72, "n_layer": 2, "n_head": 3, "n_positions": 128}
+GPT_NEO = {
+    "hidden_size": 72, "num_layers": 3, "num_heads": 3, "max_position_embeddings": 128,
+    "attention_types": [[["global", "local"], 1], [["local"], 1]], "window_size": 7,
+}  # fmt: skip
+MPT = {"d_model": 72, "n_heads": 3, "n_layers": 2, "max_seq_len": 128}
+PHI3 = {"num_key_value_heads": 1, "num_attention_heads": 3, "hidden_size": 120, "pad_token_id": 0}
+GEMMA = {
+    "num_hidden_layers": 3, "num_attention_heads": 3, "hidden_size": 72, "head_dim": 24,
+    "sliding_window": 7, "query_pre_attn_scalar": 40, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def _longrope(trained_len: int) -> dict[str, Any]:
+    rng = np.random.default_rng(2)
+    scaling = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": rng.uniform(1, 1.5, 20).tolist(),
+        "long_factor": rng.uniform(1, 6, 20).tolist(),
+        "original_max_position_embeddings": trained_len,
+    }
+    return {"rope_parameters": scaling, "original_max_position_embeddings": trained_len}
+
+
+def _family(name: str, model_type: str, options: dict[str, Any]) -> TinyConfig:
+    return TinyConfig(name, model_type, options, is_like_llama=False)
+
+
+# the other families: their options, and sizes that need padding
+FAMILY_CONFIGS = (
+    _family("neox", "gpt_neox", NEOX),
+    _family(
+        "neox-sequential", "gpt_neox",
+        NEOX | {"use_parallel_residual": False, "attention_bias": False, "rotary_pct": 1.0},
+    ),
+    _family("mpt", "mpt", MPT),
+    _family("mpt-clipped", "mpt", MPT | {"n_heads": 4, "attn_config": {"clip_qkv": 0.7}}),
+    _family("mpt-scaled", "mpt", MPT | {"attn_config": {"softmax_scale": 0.3}}),
+    _family("gpt-neo", "gpt_neo", GPT_NEO),
+    _family("gpt2", "gpt2", GPT),
+    _family("gpt2-inner", "gpt2", GPT | {"n_inner": 100, "scale_attn_weights": False}),
+    _family("gptj", "gptj", GPT | {"rotary_dim": 8}),
+    TinyConfig("phi3", "phi3", PHI3),
+    TinyConfig("phi3-window", "phi3", PHI3 | {"sliding_window": 7, "tie_word_embeddings": True}),
+    TinyConfig("phi3-longrope", "phi3", PHI3 | _longrope(TRAINED_LEN)),
+    TinyConfig("gemma2", "gemma2", GEMMA),
+    TinyConfig("gemma2-no-caps", "gemma2",
+               GEMMA | {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
+    TinyConfig("gemma3", "gemma3_text", GEMMA | {"sliding_window_pattern": 3}),
+)  # fmt: skip
+FAMILY_NAMES = tuple(config.name for config in FAMILY_CONFIGS)
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -134,7 +196,7 @@ def tiny_checkpoint(name: str) -> Path:
     """The folder of the config called name, built once and removed when Python ends."""
     folder = Path(tempfile.mkdtemp(prefix=f"tiny-{name}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    config = next(config for config in TINY_CONFIGS if config.name == name)
+    config = next(c for c in (*TINY_CONFIGS, *FAMILY_CONFIGS) if c.name == name)
     return build_checkpoint(config, folder)
 
 

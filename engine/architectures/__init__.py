@@ -1,7 +1,8 @@
 """Architectures: one file per model_type that reads a config.json into the canonical decoder.
 
 Each has `decoder_config(config) -> DecoderConfig` and `TENSORS`, canonical name → Hugging Face
-name. Modules whose names begin with an underscore are shared by architectures.
+name (_names.py), and, where tensors are stored otherwise than the decoder has them, `LAYOUT`
+(_layout.py). Modules whose names begin with an underscore are shared by architectures.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
+from engine.architectures._layout import Layout
 from engine.config import DecoderConfig
 
-__all__ = ["ARCHITECTURES", "architecture", "decoder_config"]
+__all__ = ["ARCHITECTURES", "Layout", "architecture", "decoder_config", "layout"]
 
 ARCHITECTURES = {m.name for m in iter_modules(__path__) if not m.name.startswith("_")}
 
@@ -35,4 +37,10 @@ def architecture(model_type: object) -> ModuleType:
 def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:
     """The canonical decoder that a config.json describes. ValueError names the key at fault."""
     found: DecoderConfig = architecture(config.get("model_type")).decoder_config(config)
+    return found
+
+
+def layout(model_type: object) -> Layout:
+    """How Hugging Face checkpoints of this model_type store their tensors."""
+    found: Layout = getattr(architecture(model_type), "LAYOUT", Layout())
     return found

@@ -5,7 +5,7 @@ A key that is null counts as missing, as in transformers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ ACTIVATIONS: dict[str, Literal["silu", "gelu", "gelu_tanh", "relu"]] = {
     "swish": "silu",
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
@@ -105,6 +106,17 @@ def head_dim(keys: Keys, hidden_size: int, n_heads: int) -> int:
             "and head_dim is missing"
         )
     return hidden_size // n_heads
+
+
+def layer_types(keys: Keys, n_layers: int, is_full: Callable[[int], bool]) -> tuple[int, ...]:
+    """The layers that see everything: by layer_types where it is given, else by their number."""
+    if not keys.has("layer_types"):
+        return tuple(i for i in range(n_layers) if is_full(i))
+    kinds = keys.values["layer_types"]
+    known = ("full_attention", "sliding_attention")
+    if not isinstance(kinds, list) or len(kinds) != n_layers or any(k not in known for k in kinds):
+        raise keys.error("layer_types", f"must list {n_layers} times one of {', '.join(known)}")
+    return tuple(i for i, kind in enumerate(kinds) if kind == "full_attention")
 
 
 def activation(keys: Keys) -> Literal["silu", "gelu", "gelu_tanh", "relu"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine.architectures._keys import Keys
 from engine.config import Rope, RopeScaling
 
-KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 
 
 def rope(keys: Keys, head_dim: int, max_seq_len: int) -> Rope:
@@ -42,6 +42,7 @@ def rope(keys: Keys, head_dim: int, max_seq_len: int) -> Rope:
 def _scaling(keys: Keys, own: Keys, max_seq_len: int) -> RopeScaling:
     key = "rope_type" if own.has("rope_type") else "type"
     kind = own.values.get(key) or "default"
+    kind = "longrope" if kind == "su" else kind  # its first name
     if kind not in KINDS:
         raise own.error(key, f"must be one of {', '.join(KINDS)}")
     if kind == "default":
@@ -56,6 +57,15 @@ def _scaling(keys: Keys, own: Keys, max_seq_len: int) -> RopeScaling:
     original = outer.whole("original_max_position_embeddings", max_seq_len)
     if kind == "llama3":
         return _llama3(own, original)
+    if kind == "longrope":
+        return RopeScaling(
+            "longrope",
+            factor=own.number("factor", max_seq_len / original),
+            original_max_seq_len=original,
+            attention_factor=own.optional_number("attention_factor"),
+            short_factors=own.numbers("short_factor"),
+            long_factors=own.numbers("long_factor"),
+        )
     return RopeScaling(
         "yarn",
         factor=own.number("factor", max_seq_len / original),

@@ -11,11 +11,19 @@ from typing import Any
 import numpy as np
 
 from engine import architectures
+from engine.architectures import layout
 from engine.checkpoints import RawTensor, sha256_of
 from engine.checkpoints._json import MAX_TEMPLATE_BYTES, read_object, read_text
-from engine.checkpoints._names import canonical_names, default_chat_template
+from engine.checkpoints._names import (
+    canonical_names,
+    default_chat_template,
+    prefixed,
+    sharing,
+)
+from engine.checkpoints._parts import rows_of, shifted, transposed
 from engine.checkpoints._safetensors import N_BYTES, read_safetensors
 from engine.config import DecoderConfig
+from engine.shapes import all_shapes
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -102,11 +110,15 @@ class HuggingFaceCheckpoint:
     @cached_property
     def _stored(self) -> dict[str, str]:
         """Canonical name → stored name."""
-        table = self._architecture().TENSORS
-        stored = canonical_names(table, self._tensors)
+        stored = canonical_names(self._table, self._tensors)
         if self.config.get("tie_word_embeddings") is True and "head" in stored:
             stored.setdefault("embedding", stored["head"])  # tied, and saved under the other name
         return stored
+
+    @cached_property
+    def _table(self) -> Mapping[str, str]:
+        """Canonical name → stored name, of one layer for all."""
+        return prefixed(self._architecture().TENSORS, self._tensors)
 
     def _architecture(self) -> Any:
         try:
@@ -150,14 +162,36 @@ class HuggingFaceCheckpoint:
                 f"{tensor.source}: tensor {tensor.name!r} holds {tensor.shape} of {tensor.kind}; "
                 f"weights are read from {', '.join(N_BYTES)}"
             )
+        return self._as_canonical(canonical_name, tensor)
+
+    def _as_canonical(self, name: str, tensor: RawTensor) -> RawTensor:
+        """The stored tensor, or its part, as the decoder has it."""
+        own = layout(self.config["model_type"])
+        if own.transposed and name.startswith("layers.") and len(tensor.shape) == 2:
+            tensor = transposed(tensor)
+        if own.norm_offset and name.endswith("_norm"):
+            tensor = shifted(tensor, own.norm_offset)
+        parts = sharing(self._table, name)
+        if len(parts) > 1:
+            sizes = [self._shapes[part][0] for part in parts]
+            head_dim = self._translated.head_dim if own.by_head else 0
+            tensor = rows_of(tensor, sizes, parts.index(name), head_dim)
         return tensor
+
+    @cached_property
+    def _shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return all_shapes(self._translated)
+
+    @cached_property
+    def _translated(self) -> DecoderConfig:
+        try:
+            return architectures.decoder_config(self.config)
+        except ValueError as error:
+            raise ValueError(f"{self.path / 'config.json'}: {error}") from None
 
     def decoder_config(self) -> DecoderConfig:
         self._architecture()
-        try:
-            decoder = architectures.decoder_config(self.config)
-        except ValueError as error:
-            raise ValueError(f"{self.path / 'config.json'}: {error}") from None
+        decoder = self._translated
         # transformers does not tie what was saved twice with different values, whatever the config
         if decoder.tied_head and "head" in self._stored and not self._head_repeats_embedding():
             return replace(decoder, tied_head=False)

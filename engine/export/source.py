@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.adapters import Adapter, pairs_for
 from engine.checkpoints import Checkpoint, open_checkpoint
 from engine.head_rows import in_halves, interleaved, n_heads_of, require_whole_rotation
-from engine.weights import matrix_shapes, vector_shapes
+from engine.shapes import all_shapes
 
 Floats = NDArray[np.float32]
 
@@ -39,10 +39,7 @@ class Source:
         self.config = checkpoint.decoder_config()
         self._tensors = dict(tensors or {})
         self._pairs = pairs_for(adapter, self.config) if adapter else {}
-        self._shapes: dict[str, tuple[int, ...]] = {
-            **matrix_shapes(self.config),
-            **{name: (size,) for name, size in vector_shapes(self.config).items()},
-        }
+        self._shapes = all_shapes(self.config)
         for name, values in self._tensors.items():
             if self._shapes.get(name) != values.shape:
                 raise ValueError(

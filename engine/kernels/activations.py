@@ -139,6 +139,12 @@ def sigmoid(x):
 
 
 @kernel
+def tanh(x):
+    """To 1e-7 absolute."""
+    return simd.fma(simd.splat(F(2)), sigmoid(simd.add(x, x)), simd.splat(F(-1)))
+
+
+@kernel
 def error_function(x):
     """erf(x) to 1.5e-7 absolute (Abramowitz and Stegun 7.1.26)."""
     one, zero = simd.splat(F(1)), simd.zero_f32()

@@ -47,13 +47,14 @@ class View(NamedTuple):
     window: int  # how many positions back a token sees, its own included
     slopes: int  # float32 (heads,) of ALiBi, or 0
     scale: float
+    softcap: float  # 0 = none
     scores: int  # scratch, float32 (tokens * heads, SEGMENT)
 
 
 # attend(view …, segment, ahead, out): the partial results of all rows in one segment
 #   ahead   how far to ask for memory in advance, in bytes; 0 where nothing follows
 #   out     (tokens * heads, partial_bytes(width)), overwritten
-ATTEND = types.void(*(types.int64,) * 11, types.float64, *(types.int64,) * 4)
+ATTEND = types.void(*(types.int64,) * 11, *(types.float64,) * 2, *(types.int64,) * 4)
 
 # store(vector, cache, width, slot, head_dim): float32 (head_dim,) into a slot of a kv head
 STORE = types.void(*(types.int64,) * 5)
@@ -61,7 +62,7 @@ STORE = types.void(*(types.int64,) * 5)
 
 @intrinsic
 def _call_attend(typing, address, cache, width, queries, tokens, heads, positions, visible, path,
-                 n_path, window, slopes, scale, scores, segment, ahead, out):  # fmt: skip
+                 n_path, window, slopes, scale, softcap, scores, segment, ahead, out):  # fmt: skip
     return caller(ATTEND)
 
 
@@ -70,7 +71,7 @@ def call_attend(address, view, segment, ahead, out):
     """ATTEND by the kernel at an address: the layer loop knows no format of the cache."""
     _call_attend(address, view.cache, view.width, view.queries, view.tokens, view.heads,
                  view.positions, view.visible, view.path, view.n_path, view.window, view.slopes,
-                 view.scale, view.scores, segment, ahead, out)  # fmt: skip
+                 view.scale, view.softcap, view.scores, segment, ahead, out)  # fmt: skip
 
 
 @intrinsic
@@ -183,7 +184,7 @@ def _weigh_row(get, view, layout, segment, r, n_run, n, out):
     slope = F(0)
     if view.slopes != 0:
         slope = simd.get_f32(view.slopes + 4 * (r % view.heads))
-    scale_scores(scores, n, view.scale, slope, begin - position)
+    scale_scores(scores, n, view.scale, view.softcap, slope, begin - position)
     first = min(max(position + 1 - view.window - begin, 0), n)
     largest, total = weigh(scores, first, n, SEGMENT)
     if first == n:

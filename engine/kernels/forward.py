@@ -18,7 +18,7 @@ from engine.kernels.activations import (
 )
 from engine.kernels.compiler import entry, kernel
 from engine.kernels.head import screened_head
-from engine.kernels.heads import attend_heads, merge_heads, place_heads
+from engine.kernels.heads import attend_heads, merge_heads, normalise_rows, place_heads
 from engine.kernels.low_rank import add_low_rank
 from engine.kernels.matmul import call_row
 from engine.kernels.projection import project
@@ -37,6 +37,7 @@ from engine.kernels.tables import (
     FEW,
     FFN_NORM,
     FFN_NORM_BIAS,
+    FFN_POST_NORM,
     FIRST_LAYER,
     HEAD,
     N_MATRICES,
@@ -44,6 +45,7 @@ from engine.kernels.tables import (
     NORM_BIAS,
     O_SITE,
     POSITION,
+    POST_NORM,
     QKV_SITE,
     ROW,
     W_DOWN,
@@ -129,6 +131,9 @@ def _layers(
             _project(m[WK], coarse, x, buffers.k, buffers, thread, n_threads, cells)
             _project(m[WV], coarse, x, buffers.v, buffers, thread, n_threads, cells)
         sync.barrier(cells, n_threads)
+        if plan.qk_norm_whole:
+            normalise_rows(plan, v, buffers, first, last)
+            sync.barrier(cells, n_threads)
         place_heads(plan, v, buffers, batch, cache, layer, thread, n_threads)
         sync.barrier(cells, n_threads)
         listed = skips(batch, layer)
@@ -151,11 +156,11 @@ def _layers(
             _project(m[WO], coarse, attended, out, buffers, thread, n_threads, cells)
         sync.barrier(cells, n_threads)
         if not plan.parallel:
-            _add(buffers, v[BO], first, last)
+            _add(plan, v[BO], v[POST_NORM], buffers, first, last)
         _normalise(plan, v[FFN_NORM], v[FFN_NORM_BIAS], buffers, first, last)
         _requantize(plan, buffers.normed, buffers.blocks, first, last)
         if plan.parallel:
-            _add(buffers, v[BO], first, last)
+            _add(plan, v[BO], 0, buffers, first, last)
         path = batch.paths[layer] if tokens == 1 else 0
         if path == BY_ROWS and first < last:
             prepare_rows(m, buffers)
@@ -167,7 +172,7 @@ def _layers(
             inner = buffers.gate
             _project(m[W_DOWN], coarse, inner, out, buffers, thread, n_threads, cells)
         sync.barrier(cells, n_threads)
-        _add(buffers, v[B_DOWN], first, last)
+        _add(plan, v[B_DOWN], v[FFN_POST_NORM], buffers, first, last)
     rows = logits.shape[0]
     v = vectors[plan.n_layers]
     first = max(first, tokens - rows)
@@ -242,10 +247,14 @@ def _ready(plan, site, layer, rows, buffers, batch, thread, n_threads):
 
 
 @kernel
-def _add(buffers, bias, first, last):
-    """x += out (+ bias)."""
+def _add(plan, bias, norm, buffers, first, last):
+    """x += out (+ bias), or, with the weight of a norm, x += norm(out) (Gemma 2)."""
+    n_padded = buffers.x.shape[1]
     for t in range(first, last):
-        add_rows(row_of(buffers.x, t), row_of(buffers.out, t), bias, buffers.x.shape[1])
+        out = row_of(buffers.out, t)
+        if norm != 0:
+            rms_norm(out, norm, plan.norm_eps, plan.hidden_size, n_padded, out)
+        add_rows(row_of(buffers.x, t), out, bias, n_padded)
 
 
 @kernel

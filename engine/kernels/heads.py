@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from engine.kernels import simd
+from engine.kernels.activations import layer_norm, rms_norm
 from engine.kernels.attention import SEGMENT, View, call_attend, call_store
 from engine.kernels.compiler import kernel
 from engine.kernels.listed import CHUNK
 from engine.kernels.rows import copy_head, normalise_head, rotate
 from engine.kernels.softmax import clear, finish, merge, partial_bytes
-from engine.kernels.tables import BQ, FEW, Q_NORM, SLOPES, TILE_ROWS, row_of
+from engine.kernels.tables import BQ, EVERYTHING, FEW, Q_NORM, SLOPES, TILE_ROWS, row_of
 
 _AHEAD = 8192  # bytes; a third slower without
 
@@ -25,6 +26,21 @@ def query_of(plan, buffers, tokens, t, head):
     per_kv = plan.n_heads // plan.n_kv_heads
     index = (head // per_kv * tokens + t) * per_kv + head % per_kv
     return simd.address_of(buffers.queries) + 4 * plan.width * index
+
+
+@kernel
+def normalise_rows(plan, vector, buffers, first, last):
+    """Bias and clip, then the norm of all heads' queries at once, and of the keys (MPT's qk_ln)."""
+    for t in range(first, last):
+        for which in range(2):
+            row = row_of(buffers.q, t) if which == 0 else row_of(buffers.k, t)
+            n = plan.head_dim * (plan.n_heads if which == 0 else plan.n_kv_heads)
+            padded, weight = (n + 31) // 32 * 32, vector[Q_NORM + which]
+            copy_head(row, vector[BQ + which], plan.clip_qkv, n, row)
+            if plan.layernorm:
+                layer_norm(row, weight, 0, plan.norm_eps, n, padded, row)
+            else:
+                rms_norm(row, weight, plan.norm_eps, n, padded, row)
 
 
 @kernel
@@ -46,15 +62,20 @@ def place_heads(plan, vector, buffers, batch, cache, layer, thread, n_threads):
             source = row_of(buffers.v, t)
         source += 4 * n_dim * head
         out = query_of(plan, buffers, tokens, t, head) if which == 0 else source
-        bias = vector[BQ + which]
+        bias, clip = vector[BQ + which], plan.clip_qkv
         if bias != 0:
             bias += 4 * n_dim * head
-        copy_head(source, bias, plan.clip_qkv, n_dim, out)
+        whole = plan.qk_norm_whole and which < 2
+        if whole:  # done: see normalise_rows
+            bias, clip = 0, 0.0
+        copy_head(source, bias, clip, n_dim, out)
         if which < 2:
-            if vector[Q_NORM + which] != 0:
+            if vector[Q_NORM + which] != 0 and not whole:
                 normalise_head(out, vector[Q_NORM + which], plan.norm_eps, n_dim)
             if plan.rotary_dim:
-                rotate(out, row_of(batch.cos, t), row_of(batch.sin, t), plan.rotary_dim,
+                local = plan.local_rope and batch.windows[layer] < EVERYTHING
+                at = 2 * plan.rotary_dim if local else 0  # behind those of the other layers
+                rotate(out, row_of(batch.cos, t) + at, row_of(batch.sin, t) + at, plan.rotary_dim,
                        plan.interleaved)  # fmt: skip
         if which > 0:
             store = plan.store_key if which == 1 else plan.store_value
@@ -82,6 +103,7 @@ def _view(plan, vector, buffers, batch, cache, layer, thread, kv, t, n_tokens):
         batch.windows[layer],
         slopes,
         plan.attention_scale,
+        plan.attention_softcap,
         row_of(buffers.scores[thread], 0),
     )
 

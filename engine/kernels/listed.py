@@ -36,16 +36,17 @@ class Listed(NamedTuple):
     n_ahead: int  # how many blocks of the list follow from `blocks` on
     n_slots: int  # of these blocks, in sight: the last block may be in the making
     scale: float
+    softcap: float  # 0 = none
     scores: int  # scratch, float32 (heads, SEGMENT)
 
 
 # attend(listed …, out): out (heads, partial_bytes(width)), overwritten
-LISTED = types.void(*(types.int64,) * 8, types.float64, *(types.int64,) * 2)
+LISTED = types.void(*(types.int64,) * 8, *(types.float64,) * 2, *(types.int64,) * 2)
 
 
 @intrinsic
 def _call_listed(typing, address, cache, width, queries, heads, blocks, n_blocks, n_ahead, n_slots,
-                 scale, scores, out):  # fmt: skip
+                 scale, softcap, scores, out):  # fmt: skip
     return caller(LISTED)
 
 
@@ -53,8 +54,8 @@ def _call_listed(typing, address, cache, width, queries, heads, blocks, n_blocks
 def call_listed(address, listed, out):
     """LISTED by the kernel at an address."""
     _call_listed(address, listed.cache, listed.width, listed.queries, listed.heads, listed.blocks,
-                 listed.n_blocks, listed.n_ahead, listed.n_slots, listed.scale, listed.scores,
-                 out)  # fmt: skip
+                 listed.n_blocks, listed.n_ahead, listed.n_slots, listed.scale, listed.softcap,
+                 listed.scores, out)  # fmt: skip
 
 
 @kernel
@@ -114,7 +115,7 @@ def _weigh_row(layout, listed, r, out):
     scores = listed.scores + 4 * SEGMENT * r
     if layout.key_scales != 0:
         _multiply_by_scales(layout, listed, layout.key_scales, r)
-    scale_scores(scores, listed.n_slots, listed.scale, 0, 0)
+    scale_scores(scores, listed.n_slots, listed.scale, listed.softcap, 0, 0)
     largest, total = weigh(scores, 0, listed.n_slots, SEGMENT)
     simd.set_f32(out, largest)
     simd.set_f32(out + 4, total)

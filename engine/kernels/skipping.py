@@ -184,5 +184,6 @@ def _listed(plan, buffers, batch, cache, layer, thread, row, chunk):
         n_ahead,
         n_slots,
         plan.attention_scale,
+        plan.attention_softcap,
         row_of(buffers.scores[thread], 0),
     )

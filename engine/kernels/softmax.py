@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.kernels import simd
-from engine.kernels.activations import exponential
+from engine.kernels.activations import exponential, tanh
 from engine.kernels.compiler import kernel
 
 F = np.float32
@@ -23,11 +23,17 @@ def multiply(at, factors, n):
 
 
 @kernel
-def scale_scores(scores, n, scale, slope, offset):
-    """scores[j] = scale scores[j] + slope (offset + j), for the first n."""
+def scale_scores(scores, n, scale, softcap, slope, offset):
+    """scores[j] = scale scores[j] + slope (offset + j), for the first n.
+
+    softcap  c > 0: scale scores[j] as c tanh(scale scores[j] / c) (Gemma 2, arXiv:2408.00118)
+    """
     factor = simd.splat(F(scale))
     for j in range(0, n, 16):
         value = simd.mul(simd.load_f32(scores + 4 * j), factor)
+        if softcap > 0:
+            share = tanh(simd.mul(value, simd.splat(F(1 / softcap))))
+            value = simd.mul(simd.splat(F(softcap)), share)
         if slope != 0:
             distance = simd.add(simd.splat(F(offset + j)), simd.lane_numbers())
             value = simd.fma(simd.splat(slope), distance, value)

@@ -30,7 +30,8 @@ EMBEDDING, POSITION, HEAD, SCREEN, SCREEN_REST, BASIS, FIRST_LAYER = range(7)
 UP_SITE, DOWN_SITE, QKV_SITE, O_SITE, N_SITES = range(5)
 # columns of `vectors`, a row a layer and one more for the end: addresses, 0 = absent
 (NORM, NORM_BIAS, FFN_NORM, FFN_NORM_BIAS, Q_NORM, K_NORM,
- BQ, BK, BV, BO, B_GATE, B_UP, B_DOWN, SLOPES, BOUNDS, N_VECTORS) = range(16)  # fmt: skip
+ BQ, BK, BV, BO, B_GATE, B_UP, B_DOWN, SLOPES, BOUNDS, POST_NORM, FFN_POST_NORM,
+ N_VECTORS) = range(18)  # fmt: skip
 
 # (token, head) pairs that share one read of the keys: more and their scores leave the cache
 TILE_ROWS = 24
@@ -38,6 +39,7 @@ TILE_ROWS = 24
 SCREENED_ROWS, SCREENED_BEST = 32, 128
 # so many tokens at most have their attention spread over the segments of the cache
 FEW = 8
+EVERYTHING = 1 << 62  # a window that no context reaches
 
 
 class Plan(NamedTuple):
@@ -53,6 +55,8 @@ class Plan(NamedTuple):
     width: int  # head_dim rounded up to 32: a row of the cache
     rotary_dim: int  # 0 = no rotation
     interleaved: int
+    local_rope: int  # layers with a window have their own rotation: see Batch.cos
+    qk_norm_whole: int  # one norm over all heads, not one for each
     layernorm: int
     parallel: int
     activation: int
@@ -64,6 +68,7 @@ class Plan(NamedTuple):
     store_value: int
     norm_eps: float
     attention_scale: float
+    attention_softcap: float  # 0 = none
     clip_qkv: float
     embedding_scale: float
 
@@ -125,7 +130,7 @@ class Batch(NamedTuple):
     listed_from: int  # tokens that see fewer slots read all of them
     ranges: NDArray[np.uint8]  # of the cache's keys, see KeyRanges; empty with n_listed 0
     margin: float  # of the head's screen, in its bounds times the length of the normed row
-    cos: NDArray[np.float32]  # (T, rotary_dim / 2)
+    cos: NDArray[np.float32]  # (T, rotary_dim / 2), twice as wide with a local_rope
     sin: NDArray[np.float32]
 
 

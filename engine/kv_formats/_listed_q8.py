@@ -10,9 +10,11 @@ from engine.kernels.ranges import RANGE, range_blocks
 
 
 @callback(LISTED)
-def attend(cache, width, queries, heads, blocks, n_blocks, n_ahead, n_slots, scale, scores, out):
+def attend(cache, width, queries, heads, blocks, n_blocks, n_ahead, n_slots, scale, softcap,
+           scores, out):  # fmt: skip
     layout = segment_layout(width, 1, 1)
-    listed = Listed(cache, width, queries, heads, blocks, n_blocks, n_ahead, n_slots, scale, scores)
+    listed = Listed(cache, width, queries, heads, blocks, n_blocks, n_ahead, n_slots, scale,
+                    softcap, scores)  # fmt: skip
     attend_listed(simd.load_i8, layout, listed, out)
 
 

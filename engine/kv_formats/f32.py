@@ -16,9 +16,9 @@ _BYTES = 4
 
 @callback(ATTEND)
 def attend(cache, width, queries, tokens, heads, positions, visible, path, n_path, window, slopes,
-           scale, scores, segment, ahead, out):  # fmt: skip
+           scale, softcap, scores, segment, ahead, out):  # fmt: skip
     view = View(cache, width, queries, tokens, heads, positions, visible, path, n_path, window,
-                slopes, scale, scores)  # fmt: skip
+                slopes, scale, softcap, scores)  # fmt: skip
     layout = segment_layout(width, _BYTES, SCALED)
     attend_segment(simd.load_f32, simd.get_f32, layout, view, segment, ahead, out)
 

@@ -24,9 +24,9 @@ F = np.float32
 
 @callback(ATTEND)
 def attend(cache, width, queries, tokens, heads, positions, visible, path, n_path, window, slopes,
-           scale, scores, segment, ahead, out):  # fmt: skip
+           scale, softcap, scores, segment, ahead, out):  # fmt: skip
     view = View(cache, width, queries, tokens, heads, positions, visible, path, n_path, window,
-                slopes, scale, scores)  # fmt: skip
+                slopes, scale, softcap, scores)  # fmt: skip
     layout = segment_layout(width, 1, SCALED)
     attend_segment(simd.load_i8, simd.get_i8, layout, view, segment, ahead, out)
 

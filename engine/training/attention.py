@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from engine.config import DecoderConfig
+from engine.kernels.tables import EVERYTHING
 from engine.plan import Rotations, alibi_slopes, make_windows
 
 Tensor = Any
@@ -23,7 +24,8 @@ Tensor = Any
 class Positions:
     """Where the tokens of one batch stand: lengths of documents, and what turns their tokens.
 
-    cos, sin  (T, 1, rotary_dim / 2) float32, empty where nothing is turned
+    cos, sin  (T, 1, rotary_dim / 2) float32, empty where nothing is turned; with a local_rope twice
+              as wide, those of layers with a window behind the others
     """
 
     lengths: Sequence[int]
@@ -43,10 +45,14 @@ def rotations(table: Rotations, lengths: Sequence[int]) -> tuple[Tensor, Tensor]
     return cos, sin
 
 
-def rotate(config: DecoderConfig, x: Tensor, at: Positions) -> Tensor:
+def rotate(config: DecoderConfig, layer: int, x: Tensor, at: Positions) -> Tensor:
     """x (T, H, D), the first rotary_dim dimensions turned in pairs."""
     n = config.rotary_dim
     turned, rest = x[..., :n], x[..., n:]
+    if config.local_rope is not None:
+        is_local = make_windows(config)[layer] < EVERYTHING
+        columns = slice(n // 2, None) if is_local else slice(n // 2)
+        at = Positions(at.lengths, at.cos[..., columns], at.sin[..., columns])
     if config.rope.interleaved:
         a, b = turned[..., 0::2], turned[..., 1::2]
         pairs = (a * at.cos - b * at.sin, b * at.cos + a * at.sin)
@@ -66,6 +72,9 @@ def attend(
     for q_, k_, v_ in zip(*(a.split(list(at.lengths)) for a in (q, k, v)), strict=True):
         mask = _mask(config, len(q_), window)
         heads = [a.transpose(0, 1)[None] for a in (q_, k_, v_)]
+        if config.attention_softcap:
+            out.append(_capped(config, heads, mask))
+            continue
         attended = torch.nn.functional.scaled_dot_product_attention(
             *heads,
             attn_mask=mask,
@@ -77,10 +86,20 @@ def attend(
     return torch.cat(out)
 
 
+def _capped(config: DecoderConfig, heads: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Attention of one document with soft-capped scores; heads (1, H, t, D) -> (t, H D)."""
+    q, k, v = heads
+    per_kv, cap = config.n_heads // config.n_kv_heads, config.attention_softcap
+    k, v = (a.repeat_interleave(per_kv, 1) for a in (k, v))
+    scores = q @ k.transpose(2, 3) * (config.attention_scale or config.head_dim**-0.5)
+    weights = (torch.tanh(scores / cap) * cap + mask).softmax(-1)
+    return (weights @ v)[0].transpose(0, 1).reshape(q.shape[2], -1)
+
+
 @lru_cache(maxsize=4)
 def _mask(config: DecoderConfig, n: int, window: int) -> Tensor | None:
     """What is added to the scores of a document of n tokens, (H or 1, n, n); None = causal."""
-    if config.position != "alibi" and window >= n:
+    if config.position != "alibi" and window >= n and not config.attention_softcap:
         return None
     distance = torch.arange(n)[:, None] - torch.arange(n)[None]  # query - key
     mask = torch.zeros(1, n, n)

@@ -13,12 +13,13 @@ import torch
 from engine.checkpoints import Checkpoint
 from engine.config import DecoderConfig
 from engine.kernels.layout import StoredTensor
+from engine.shapes import matrix_shapes, vector_shapes
 from engine.training.bases import freeze, width
-from engine.training.layers import GROUPS, Layer
+from engine.training.layers import GROUPS, NORMS, Layer
 from engine.training.llama import LlamaLayer, is_fast
 from engine.training.methods import Parts
 from engine.training.projection import RANKS, Adapters, Projection
-from engine.weights import check_finite, checked_tensor, matrix_shapes, vector_shapes
+from engine.weights import check_finite, checked_tensor
 
 Tensor = Any
 
@@ -66,7 +67,7 @@ class Builder:
             if on_progress:
                 on_progress("reading weights", i / self.config.n_layers)
             projections = {group: self._projection(i, group) for group in GROUPS}
-            names = ("attention_norm", "ffn_norm", "q_norm", "k_norm")
+            names = (*NORMS, "q_norm", "k_norm")
             kinds = [f"{name}{suffix}" for name in names for suffix in ("", ".bias")]
             found = {kind: self.optional(f"layers.{i}.{kind}") for kind in kinds}
             vectors = {kind: vector for kind, vector in found.items() if vector is not None}

@@ -25,6 +25,7 @@ GROUPS = {
     "up": ("w_gate", "w_up"),
     "down": ("w_down",),
 }
+NORMS = ("attention_norm", "attention_post_norm", "ffn_norm", "ffn_post_norm")
 ACTIVATIONS = {
     "silu": functional.silu,
     "gelu": functional.gelu,
@@ -52,24 +53,32 @@ class Layer:
         normed = norm(config, self.vectors, "attention_norm", x)
         attended = self._attention(normed, at, training)
         if config.residual == "sequential":
-            x = x + attended
-            return x + self._feed_forward(norm(config, self.vectors, "ffn_norm", x), training)
+            x = x + self._behind("attention_post_norm", attended)
+            more = self._feed_forward(norm(config, self.vectors, "ffn_norm", x), training)
+            return x + self._behind("ffn_post_norm", more)
         if not config.shared_norm:
             normed = norm(config, self.vectors, "ffn_norm", x)
         return x + attended + self._feed_forward(normed, training)
+
+    def _behind(self, name: str, x: Tensor) -> Tensor:
+        """What a branch gives, normed where the model norms it."""
+        return norm(self.config, self.vectors, name, x) if self.config.post_norms else x
 
     def _attention(self, x: Tensor, at: Positions, training: bool) -> Tensor:
         config, projections = self.config, self.projections
         qkv = projections["qkv"](x, training)
         if config.clip_qkv:
             qkv = qkv.clamp(-config.clip_qkv, config.clip_qkv)
-        heads = qkv.view(len(x), -1, config.head_dim)
-        q, k, v = heads.split([config.n_heads, config.n_kv_heads, config.n_kv_heads], 1)
+        n_q, n_kv = (n * config.head_dim for n in (config.n_heads, config.n_kv_heads))
+        q, k, v = qkv.split([n_q, n_kv, n_kv], 1)
+        if config.qk_norm_whole:
+            q, k = (norm(config, self.vectors, n, a) for n, a in (("q_norm", q), ("k_norm", k)))
+        q, k, v = (a.reshape(len(x), -1, config.head_dim) for a in (q, k, v))
         if config.qk_norm:
             q = rms_norm(q, config.norm_eps) * self.vectors["q_norm"]
             k = rms_norm(k, config.norm_eps) * self.vectors["k_norm"]
         if config.position == "rope":
-            q, k = rotate(config, q, at), rotate(config, k, at)
+            q, k = (rotate(config, self.number, a, at) for a in (q, k))
         return projections["out"](attend(config, self.number, q, k, v, at), training)
 
     def _feed_forward(self, x: Tensor, training: bool) -> Tensor:

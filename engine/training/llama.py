@@ -38,7 +38,8 @@ def is_fast(config: DecoderConfig) -> bool:
         config.norm == "rmsnorm" and not config.norm_bias,
         config.position == "rope" and not config.qk_norm,
         not config.clip_qkv and not config.sliding_window,
-        config.residual == "sequential",
+        config.residual == "sequential" and not config.post_norms,
+        not config.qk_norm_whole and not config.attention_softcap and not config.local_rope,
         config.gated and config.activation == "silu",
     )
     sizes = config.hidden_size, config.intermediate_size, config.head_dim, config.rotary_dim

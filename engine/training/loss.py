@@ -41,13 +41,22 @@ class Head:
     bias: Tensor | None = None
     scale: float = 1.0
     mass: float = 1.0
+    softcap: float = 0.0  # c: logits as c tanh(logit / c); 0 = off
 
     def logits(self, h: Tensor) -> Tensor:
         """h (n, E) -> (n, V)."""
         logits = times_transposed(h, self.weight.detach())
         if self.bias is not None:
             logits += self.bias.detach()
-        return logits.mul_(self.scale) if self.scale != 1 else logits
+        if self.scale != 1:
+            logits.mul_(self.scale)
+        if self.softcap:
+            logits.div_(self.softcap).tanh_().mul_(self.softcap)
+        return logits
+
+    def steepness(self, logits: Tensor) -> Tensor | None:
+        """dlogits / dlogits before the softcap; None = 1 everywhere."""
+        return 1 - (logits / self.softcap).square() if self.softcap else None
 
 
 def cross_entropy(h: Tensor, head: Head, targets: Tensor) -> Loss:
@@ -74,7 +83,10 @@ class _CrossEntropy(torch.autograd.Function):  # type: ignore[misc]
             results = log_sums[part], found[part], hits[part]
             run(kernels.measure, len(labels), logits, labels, *results, logits.shape[1])
             if any(needs):
+                steepness = head.steepness(logits)
                 mass = _differentiate(logits, labels, log_sums[part], head.scale)
+                if steepness is not None:
+                    logits *= steepness
                 _add_gradients(logits, mass, h[part], head, part, gradients)
         ctx.save_for_backward(*gradients)
         correct = hits.sum()

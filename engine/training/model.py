@@ -74,7 +74,7 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
         self._final = {name: vector for name, vector in final.items() if vector is not None}
         weight = self._embedding if config.tied_head else builder.tensor("head")
         bias = builder.optional("head.bias")
-        self.logits_head = Head(weight, bias, config.logit_scale, head_mass)
+        self.logits_head = Head(weight, bias, config.logit_scale, head_mass, config.logit_softcap)
         self.trainable = builder.trainable
         for name, parameter in self.trainable.items():
             self.register_parameter(name.replace(".", ":"), parameter)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from data.files import megabytes
+from engine.shapes import matrix_shapes
 from engine.training.bases import width
 from engine.training.memory import available_bytes, used_bytes
 from engine.training.methods import method
@@ -28,7 +29,6 @@ from engine.training.products import has_quick_bf16
 from engine.training.settings import TrainSettings
 from engine.training.subject import Subject
 from engine.training.updates import clear, gradients
-from engine.weights import matrix_shapes
 
 PROBE_TOKENS = 256
 WARM_TOKENS = 32

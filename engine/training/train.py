@@ -98,7 +98,7 @@ def _train(
             subject = open_subject(settings, warnings.append)
             found = probe(settings, subject)
             if is_new:
-                # written down as found: probed anew, a resumed run might get another base and losses
+                # written down as found: another probe might find another base, and other losses
                 settings = settings.changed(base=found.base)
                 run.begin(settings, subject.rows.fingerprint(), subject.fingerprint, aim.facts())
             else:

@@ -277,7 +277,7 @@ def test_a_conversation_with_a_base_whose_vectors_come_meanwhile(
     child.expect(r"Zurich\?")
     (tmp_path / "encoder").touch()
     child.expect(r"\[the vectors of docs are ready: hybrid search from now on\]")
-    child.expect(r"Zurich\?")  # drawn again: while a line is printed above it, Enter is a line's end
+    child.expect(r"Zurich\?")  # drawn again: Enter is a line's end until then
     child.send("\r")
     child.expect("On a lake.\r\n.*fake_sparsechat.py:3 · score 0.90 · used")
     child.expect(PROMPT)

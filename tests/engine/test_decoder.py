@@ -31,6 +31,18 @@ FLAGS: dict[str, dict[str, Any]] = {
     "window": {"sliding_window": 4},
     "window-on-one-layer": {"sliding_window": 4, "full_attention_layers": (1,)},
     "qk-norm": {"qk_norm": True},
+    "qk-norm-of-whole-rows": {"qk_norm_whole": True, "qkv_bias": True, "clip_qkv": 0.8},
+    "qk-layer-norm-of-whole-rows": {
+        "norm": "layernorm", "qk_norm_whole": True, "position": "alibi", "clip_qkv": 0.8,
+    },
+    "gemma-2": {
+        "post_norms": True, "attention_softcap": 2.0, "logit_softcap": 5.0, "sliding_window": 4,
+        "full_attention_layers": (1,), "activation": "gelu_tanh", "embedding_scale": 8.0,
+    },
+    "gemma-3": {
+        "post_norms": True, "qk_norm": True, "sliding_window": 4, "full_attention_layers": (1,),
+        "rope": Rope(theta=1e6), "local_rope": Rope(theta=100.0),
+    },
     "neox": {
         "norm": "layernorm", "norm_bias": True, "residual": "parallel", "gated": False,
         "activation": "gelu", "qkv_bias": True, "o_bias": True, "mlp_bias": True,

@@ -12,7 +12,7 @@ from engine.decoder import CHUNK, Branches, Decoder
 from engine.formats import FORMATS
 from engine.kernels.low_rank import MAX_RANK
 from engine.low_rank import pack_low_rank
-from engine.weights import matrix_shapes
+from engine.shapes import matrix_shapes
 from tests.engine.decoders import random_values, small_config, small_decoder
 from tests.engine.test_decoder import FLAGS, IDS, logits_of
 from tests.parity import reference

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from engine.config import DecoderConfig
+from engine.config import DecoderConfig, Rope
 from engine.rope import rotation_table
 
 Weights = dict[str, np.ndarray]
@@ -28,16 +28,27 @@ def logits(config: DecoderConfig, weights: Weights, token_ids, dtype=np.float64)
         layer = {n.removeprefix(f"layers.{i}."): v for n, v in w.items() if f"layers.{i}." in n}
         normed = norm(config, layer, "attention_norm", x)
         attended = attention(config, layer, normed, window_of_layer(config, i))
+        if config.post_norms:
+            attended = norm(config, layer, "attention_post_norm", attended)
         if config.residual == "sequential":
             x = x + attended
-            x = x + feed_forward(config, layer, norm(config, layer, "ffn_norm", x))
+            more = feed_forward(config, layer, norm(config, layer, "ffn_norm", x))
+            if config.post_norms:
+                more = norm(config, layer, "ffn_post_norm", more)
+            x = x + more
         else:
             if not config.shared_norm:
                 normed = norm(config, layer, "ffn_norm", x)
             x = x + attended + feed_forward(config, layer, normed)
     x = norm(config, w, "final_norm", x)
     head = w["embedding"] if config.tied_head else w["head"]
-    return (x @ head.T + w.get("head.bias", 0)) * dtype(config.logit_scale)
+    scores = (x @ head.T + w.get("head.bias", 0)) * dtype(config.logit_scale)
+    return softcapped(scores, config.logit_softcap)
+
+
+def softcapped(x: np.ndarray, cap: float) -> np.ndarray:
+    """cap tanh(x / cap); a cap of 0 is none."""
+    return np.tanh(x / x.dtype.type(cap)) * x.dtype.type(cap) if cap else x
 
 
 def linear(w: Weights, name: str, x: np.ndarray) -> np.ndarray:
@@ -66,12 +77,15 @@ def attention(config: DecoderConfig, w: Weights, x: np.ndarray, window: int) -> 
     q, k, v = (linear(w, name, x) for name in ("wq", "wk", "wv"))
     if config.clip_qkv:
         q, k, v = (a.clip(-config.clip_qkv, config.clip_qkv) for a in (q, k, v))
+    if config.qk_norm_whole:
+        q, k = norm(config, w, "q_norm", q), norm(config, w, "k_norm", k)
     q, k, v = (a.reshape(n_tokens, -1, head_dim) for a in (q, k, v))
     if config.qk_norm:
         q = rms_norm(q, config.norm_eps) * w["q_norm"]
         k = rms_norm(k, config.norm_eps) * w["k_norm"]
     if config.position == "rope":
-        q, k = rotate(config, q), rotate(config, k)
+        rope = config.local_rope if window and config.local_rope else config.rope
+        q, k = rotate(config, rope, q), rotate(config, rope, k)
 
     scale = config.attention_scale or 1 / math.sqrt(head_dim)
     positions = np.arange(n_tokens)
@@ -81,6 +95,7 @@ def attention(config: DecoderConfig, w: Weights, x: np.ndarray, window: int) -> 
     for h in range(config.n_heads):
         kv_head = h * config.n_kv_heads // config.n_heads
         scores = q[:, h] @ k[:, kv_head].T * x.dtype.type(scale)
+        scores = softcapped(scores, config.attention_softcap)
         if config.position == "alibi":
             scores = scores - alibi_slopes(config)[h].astype(x.dtype) * distance.astype(x.dtype)
         scores = np.where(visible, scores, -np.inf)
@@ -89,12 +104,12 @@ def attention(config: DecoderConfig, w: Weights, x: np.ndarray, window: int) -> 
     return linear(w, "wo", out.reshape(n_tokens, -1))
 
 
-def rotate(config: DecoderConfig, x: np.ndarray) -> np.ndarray:
+def rotate(config: DecoderConfig, rope: Rope, x: np.ndarray) -> np.ndarray:
     """x (T, H, D): the first rotary_dim dimensions turned by position * frequency, in pairs."""
     n_tokens, dim = len(x), config.rotary_dim
-    cos, sin = rotation_table(config.rope, dim, np.arange(n_tokens), n_tokens, config.max_seq_len)
+    cos, sin = rotation_table(rope, dim, np.arange(n_tokens), n_tokens, config.max_seq_len)
     cos, sin = (a[:, None, :].astype(x.dtype) for a in (cos, sin))
-    if config.rope.interleaved:
+    if rope.interleaved:
         first, second = slice(0, dim, 2), slice(1, dim, 2)
     else:
         first, second = slice(0, dim // 2), slice(dim // 2, dim)
@@ -158,9 +173,12 @@ def weight_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
         for name, n_out in (("wq", q), ("wk", kv), ("wv", kv)):
             add(layer + name, n_out, e, bias=config.qkv_bias)
         add(layer + "wo", e, q, bias=config.o_bias)
-        if config.qk_norm:
-            add(layer + "q_norm", d)
-            add(layer + "k_norm", d)
+        if config.qk_norm or config.qk_norm_whole:
+            add(layer + "q_norm", q if config.qk_norm_whole else d)
+            add(layer + "k_norm", kv if config.qk_norm_whole else d)
+        if config.post_norms:
+            add(layer + "attention_post_norm", e)
+            add(layer + "ffn_post_norm", e)
         if not config.shared_norm:
             add(layer + "ffn_norm", e, bias=config.norm_bias)
         if config.gated:

@@ -13,6 +13,7 @@ from engine.beam import Search, beam_search
 from engine.generate import prefill
 from tests.tiny import (
     EOS,
+    FAMILY_NAMES,
     LONG_IDS,
     PROMPT_IDS,
     TINY_NAMES,
@@ -37,7 +38,7 @@ def greedy_ids(model: engine.Model, n: int) -> list[int]:
     return [step.token_id for step in generation if step.token_id >= 0]
 
 
-@pytest.mark.parametrize("name", TINY_NAMES)
+@pytest.mark.parametrize("name", TINY_NAMES + FAMILY_NAMES)
 @pytest.mark.parametrize("token_ids", [PROMPT_IDS, LONG_IDS], ids=["trained", "beyond"])
 def test_logits_equal_transformers(name: str, token_ids: tuple[int, ...]) -> None:
     ours = tiny_model(name).logits(token_ids)
@@ -46,13 +47,15 @@ def test_logits_equal_transformers(name: str, token_ids: tuple[int, ...]) -> Non
     assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max() / 10)
 
 
-@pytest.mark.parametrize("name", TINY_NAMES)
+@pytest.mark.parametrize("name", TINY_NAMES + FAMILY_NAMES)
 def test_greedy_tokens_equal_transformers(name: str) -> None:
     theirs = list(reference_greedy(tiny_checkpoint(name), PROMPT_IDS, 24))
     assert greedy_ids(tiny_model(name), 24) == [i for i in theirs if i != EOS]
 
 
-@pytest.mark.parametrize("name", ["llama", "llama-chat", "mistral-window", "qwen2", "llama-llama3"])
+@pytest.mark.parametrize(
+    "name", ["llama", "llama-chat", "mistral-window", "qwen2", "llama-llama3", *FAMILY_NAMES]
+)
 @pytest.mark.parametrize("n_beams", [2, 3, 5])
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, -0.5])
 def test_beams_equal_transformers(name: str, n_beams: int, length_penalty: float) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.config import DecoderConfig
+from engine.shapes import matrix_shapes
 from engine.training.methods import Parts
-from engine.weights import matrix_shapes
 
 KINDS = ("w_gate", "w_up", "w_down")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.config import DecoderConfig
+from engine.shapes import matrix_shapes, vector_shapes
 from engine.training.methods import Parts
-from engine.weights import matrix_shapes, vector_shapes
 
 
 @dataclass(frozen=True, slots=True)

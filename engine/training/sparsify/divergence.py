@@ -37,6 +37,7 @@ class _Divergence(torch.autograd.Function):  # type: ignore[misc]
             rows = slice(start, start + CHUNK)
             log_t, log_s = head.logits(teacher[rows]), head.logits(student[rows])
             agreed += (log_t.argmax(1) == log_s.argmax(1)).sum()
+            steepness = head.steepness(log_s)
             log_t -= log_t.logsumexp(1, keepdim=True)
             log_s -= log_s.logsumexp(1, keepdim=True)
             p_t = log_t.exp()
@@ -44,6 +45,8 @@ class _Divergence(torch.autograd.Function):  # type: ignore[misc]
             if gradient is None:
                 continue
             difference = log_s.exp_().sub_(p_t)
+            if steepness is not None:
+                difference *= steepness
             gradient[rows] = times(difference, weight)
         if gradient is not None and head.scale != 1:
             gradient *= head.scale

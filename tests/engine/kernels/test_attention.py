@@ -75,7 +75,7 @@ class Cache:
         view = View(
             self.cache.data.ctypes.data, self.width, padded.ctypes.data, tokens, heads,
             positions.ctypes.data, seen.visible.ctypes.data, seen.paths.ctypes.data, n_path,
-            seen.window, 0 if seen.slopes is None else seen.slopes.ctypes.data, 0.125,
+            seen.window, 0 if seen.slopes is None else seen.slopes.ctypes.data, 0.125, 0.0,
             scores.ctypes.data,
         )  # fmt: skip
         begin = max(0, int(positions[0]) + 1 - seen.window) // SEGMENT

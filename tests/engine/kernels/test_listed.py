@@ -86,7 +86,7 @@ def test_attention_over_listed_blocks_matches_numpy(
         listed_kernels(format_name).attend.address,
         Listed(
             cache.data.ctypes.data, width, queries.ctypes.data, heads, listed.ctypes.data,
-            len(blocks), len(blocks), n_slots, 0.125, scores.ctypes.data,
+            len(blocks), len(blocks), n_slots, 0.125, 0.0, scores.ctypes.data,
         ),
         partials.ctypes.data,
     )  # fmt: skip

@@ -11,10 +11,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from engine.config import DecoderConfig, Rope, RopeScaling
+from engine.shapes import matrix_shapes, vector_shapes
 from engine.training import building, model
 from engine.training.layers import GROUPS
 from engine.training.packing import Batch
-from engine.weights import matrix_shapes, vector_shapes
 from tests.engine.decoders import small_config, small_model
 from tests.engine.training.checkpoints import (
     MemoryCheckpoint,
@@ -35,6 +35,27 @@ CONFIGS = {name: family.config for name, family in FAMILIES.items()} | {
     "llama: half of each head turned": small_config(rope=Rope(fraction=0.5)),
     "llama: dynamic rope": small_config(
         rope=Rope(scaling=RopeScaling("dynamic", factor=4.0, original_max_seq_len=8))
+    ),
+    "gemma 2": small_config(
+        post_norms=True,
+        attention_softcap=2.0,
+        logit_softcap=5.0,
+        sliding_window=4,
+        full_attention_layers=(1,),
+        activation="gelu_tanh",
+        tied_head=True,
+        embedding_scale=8.0,
+    ),
+    "gemma 3": small_config(
+        post_norms=True,
+        qk_norm=True,
+        sliding_window=4,
+        full_attention_layers=(1,),
+        rope=Rope(theta=1e6),
+        local_rope=Rope(theta=100.0),
+    ),
+    "mpt with norms of q and k": small_config(
+        norm="layernorm", position="alibi", qk_norm_whole=True, clip_qkv=0.8
     ),
     "alibi, five heads": small_config(n_heads=5, n_kv_heads=5, position="alibi"),
 }

@@ -1,0 +1,55 @@
+"""What GPT-2, GPT-Neo, GPT-J and GPT-NeoX share: layer norms, a plain feed-forward, biases.
+
+Their keys have several names; those of Llama, which GGUF's are translated to, count first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from engine.architectures import llama
+from engine.architectures._keys import Keys
+from engine.config import DecoderConfig
+
+_NAMES = {
+    "hidden_size": ("n_embd",),
+    "num_hidden_layers": ("n_layer", "num_layers"),
+    "num_attention_heads": ("n_head", "num_heads"),
+    "max_position_embeddings": ("n_positions", "n_ctx"),
+    "intermediate_size": ("n_inner",),
+    "hidden_act": ("activation_function",),
+    "layer_norm_eps": ("layer_norm_epsilon",),
+}
+
+
+def named(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Keys:
+    """The config with Llama's names. An intermediate_size of null is four times hidden_size."""
+    found = dict(config)
+    for name, others in _NAMES.items():
+        for other in others:
+            if found.get(name) is None and config.get(other) is not None:
+                found[name] = config[other]
+    for name, value in defaults.items():
+        if found.get(name) is None:
+            found[name] = value
+    keys = Keys(found)
+    if not keys.has("intermediate_size"):
+        keys = Keys({**found, "intermediate_size": 4 * keys.whole("hidden_size")})
+    return keys
+
+
+def decoder_config(architecture: str, keys: Keys, **flags: Any) -> DecoderConfig:
+    """With a bias on every matrix of a layer, unless the flags say otherwise."""
+    common: dict[str, Any] = {
+        "architecture": architecture,
+        "norm": "layernorm",
+        "norm_bias": True,
+        "norm_eps": keys.number("layer_norm_eps", 1e-5),
+        "gated": False,
+        "qkv_bias": True,
+        "o_bias": True,
+        "mlp_bias": True,
+    }
+    return replace(llama.decoder_config(keys.values), **(common | flags))

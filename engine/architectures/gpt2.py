@@ -1,0 +1,42 @@
+"""GPT-2: learned positions, matrices stored by inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.architectures import _gpt
+from engine.architectures._layout import Layout
+from engine.architectures._names import layers, qkv, tensors
+from engine.config import DecoderConfig
+
+LAYOUT = Layout(transposed=True)
+TENSORS = tensors(
+    {
+        "embedding": "transformer.wte",
+        "position_embedding": "transformer.wpe",
+        "final_norm": "transformer.ln_f",
+        "head": "lm_head",
+        **layers(
+            "transformer.h.{i}",
+            {
+                "attention_norm": "ln_1",
+                **qkv("attn.c_attn"),
+                "wo": "attn.c_proj",
+                "ffn_norm": "ln_2",
+                "w_up": "mlp.c_fc",
+                "w_down": "mlp.c_proj",
+            },
+        ),
+    }
+)
+_DEFAULTS = {"hidden_act": "gelu_new", "max_position_embeddings": 1024, "tie_word_embeddings": True}
+
+
+def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:
+    """As transformers' GPT2Config. Attention scaled by the number of a layer is refused."""
+    keys = _gpt.named(config, _DEFAULTS)
+    if keys.flag("scale_attn_by_inverse_layer_idx"):
+        raise keys.error("scale_attn_by_inverse_layer_idx", "is not supported")
+    scale = None if keys.flag("scale_attn_weights", True) else 1.0
+    return _gpt.decoder_config("gpt2", keys, position="learned", attention_scale=scale)

@@ -1,0 +1,67 @@
+"""GPT-Neo and TinyStories: unscaled attention, a window in some layers, learned positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.architectures import _gpt
+from engine.architectures._keys import MAX_LAYERS, Keys
+from engine.architectures._names import layers, tensors
+from engine.config import DecoderConfig
+
+TENSORS = tensors(
+    {
+        "embedding": "transformer.wte",
+        "position_embedding": "transformer.wpe",
+        "final_norm": "transformer.ln_f",
+        "head": "lm_head",
+        **layers(
+            "transformer.h.{i}",
+            {
+                "attention_norm": "ln_1",
+                "wq": "attn.attention.q_proj",
+                "wk": "attn.attention.k_proj",
+                "wv": "attn.attention.v_proj",
+                "wo": "attn.attention.out_proj",
+                "ffn_norm": "ln_2",
+                "w_up": "mlp.c_fc",
+                "w_down": "mlp.c_proj",
+            },
+        ),
+    }
+)
+_DEFAULTS = {"hidden_act": "gelu_new", "max_position_embeddings": 2048, "tie_word_embeddings": True}
+
+
+def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:
+    """As transformers' GPTNeoConfig."""
+    keys = _gpt.named(config, _DEFAULTS)
+    kinds = _layer_kinds(keys)
+    full = tuple(i for i, kind in enumerate(kinds) if kind == "global")
+    return _gpt.decoder_config(
+        "gpt_neo",
+        keys,
+        position="learned",
+        qkv_bias=False,
+        attention_scale=1.0,
+        sliding_window=0 if len(full) == len(kinds) else keys.whole("window_size", 256),
+        full_attention_layers=() if len(full) == len(kinds) else full,
+    )
+
+
+def _layer_kinds(keys: Keys) -> list[str]:
+    """attention_types, [[["global", "local"], 12]], written out."""
+    n_layers = keys.whole("num_hidden_layers", most=MAX_LAYERS)
+    kinds: list[str] = []
+    for entry in keys.values.get("attention_types") or [[["global", "local"], n_layers // 2]]:
+        match entry:
+            case [list(names), int(times)] if 0 <= times <= n_layers and len(names) <= n_layers:
+                kinds.extend(str(name) for name in names * times)
+            case _:
+                raise keys.error("attention_types", 'must be a list of [["global", …], times]')
+    if len(kinds) != n_layers or not {*kinds} <= {"global", "local"}:
+        raise keys.error(
+            "attention_types", f'must name "global" or "local" for each of {n_layers} layers'
+        )
+    return kinds

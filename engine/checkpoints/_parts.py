@@ -1,0 +1,58 @@
+"""Stored tensors to canonical ones: rows of a fused tensor, a transposed one, norms with an offset.
+
+Rows are taken as they are stored, quantised ones too; what is transposed must be floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from engine.checkpoints import RawTensor
+from engine.checkpoints._kinds import by_name
+
+_DTYPES = {"F32": np.uint32, "F16": np.uint16, "BF16": np.uint16}  # of the bits
+
+
+def rows_of(tensor: RawTensor, sizes: Sequence[int], index: int, head_dim: int = 0) -> RawTensor:
+    """Part number `index` of a tensor whose rows are parts of these sizes, one after another.
+
+    head_dim  > 0: head_dim rows of each part in turn, until all are there
+    ValueError when the tensor has not as many rows, or a row's bytes are no whole blocks.
+    """
+    if not tensor.shape or tensor.shape[0] != sum(sizes):
+        raise ValueError(
+            f"{tensor.source}: {tensor.name} has shape {tensor.shape}, its config asks for "
+            f"{sum(sizes)} rows"
+        )
+    kind = by_name(tensor.kind)
+    if kind is None or (tensor.shape[-1] % kind.n_weights and len(tensor.shape) > 1):
+        raise ValueError(f"{tensor.source}: rows of {tensor.name} are no blocks of {tensor.kind}")
+    rows = tensor.data.reshape(tensor.shape[0], -1)
+    if head_dim:
+        rows = rows.reshape(-1, len(sizes), head_dim, rows.shape[1])[:, index]
+    else:
+        start = sum(sizes[:index])
+        rows = rows[start : start + sizes[index]]
+    shape = (sizes[index], *tensor.shape[1:])
+    return replace(tensor, shape=shape, data=np.ascontiguousarray(rows).reshape(-1))
+
+
+def transposed(tensor: RawTensor) -> RawTensor:
+    """(n_in, n_out) as (n_out, n_in)."""
+    if tensor.kind not in _DTYPES or len(tensor.shape) != 2:
+        raise ValueError(
+            f"{tensor.source}: {tensor.name}, {tensor.kind} of {tensor.shape}, cannot be transposed"
+        )
+    # a view of the same bits, unless they do not lie at a multiple of their size
+    bits = np.frombuffer(tensor.data, _DTYPES[tensor.kind]).reshape(tensor.shape)
+    data = np.ascontiguousarray(bits.T).view(np.uint8).reshape(-1)
+    return replace(tensor, shape=tensor.shape[::-1], data=data)
+
+
+def shifted(tensor: RawTensor, offset: float) -> RawTensor:
+    """With offset added to every number, as float32."""
+    values = tensor.float32() + np.float32(offset)
+    return replace(tensor, kind="F32", data=values.view(np.uint8).reshape(-1))
