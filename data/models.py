@@ -86,10 +86,10 @@ def pull(
 def resolve(name: str) -> ResolvedModel:
     """Find a model on this machine, never on the network.
 
-    In this order: a GGUF file or a Hugging Face directory; a model trained here; an installed one;
-    org/name[@revision] (or org/name/file.gguf) in the hub cache; the unique beginning of an
-    installed or registered name. Raises ModelNotFoundError, and ValueError when the name leads to
-    something else than one model.
+    In this order: a GGUF or llama2.c file or a Hugging Face directory; a model trained here; an
+    installed one; org/name[@revision] (or org/name/file.gguf) in the hub cache; the unique
+    beginning of an installed or registered name. Raises ModelNotFoundError, and ValueError when the
+    name leads to something else than one model.
     """
     name = name.strip()
     if not name:
@@ -130,7 +130,7 @@ def _at_path(name: str) -> ResolvedModel | None:
     is_path = _looks_like_path(name)
     try:
         path = Path(name).expanduser()
-        if path.is_file() and (path.suffix.casefold() == ".gguf" or _begins_with_gguf(path)):
+        if path.is_file() and (path.suffix.casefold() in (".gguf", ".bin") or _has_mark(path)):
             return ResolvedModel(path.stem, path, "path")
         if (path / "config.json").is_file():
             return ResolvedModel(path.resolve().name, path, "path")
@@ -143,7 +143,8 @@ def _at_path(name: str) -> ResolvedModel | None:
         return None
     if is_path and exists:
         raise ValueError(
-            f"{name} is no model: a GGUF file, or a folder with config.json and safetensors is one"
+            f"{name} is no model: a GGUF file, a .bin file of llama2.c, or a folder with "
+            "config.json and safetensors is one"
         )
     if is_path:
         raise ModelNotFoundError(
@@ -156,12 +157,13 @@ def _looks_like_path(name: str) -> bool:
     if catalogue.hub_model(name):  # org/name may as well be a folder: it decides by being there
         return False
     marks = "/" in name or os.sep in name or name.startswith("~") or name in (".", "..")
-    return marks or name.casefold().endswith(".gguf")
+    return marks or name.casefold().endswith((".gguf", ".bin"))
 
 
-def _begins_with_gguf(path: Path) -> bool:
+def _has_mark(path: Path) -> bool:
+    """Whether a file begins as GGUF files do, or as llama2.c's."""
     with path.open("rb") as file:
-        return file.read(4) == b"GGUF"
+        return file.read(4) in (b"GGUF", b"24ka")
 
 
 def _installed_as(name: str) -> ResolvedModel | None:

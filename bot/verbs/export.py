@@ -1,4 +1,4 @@
-"""Write a model, with an adapter merged into it, for other programs: a directory or a GGUF file."""
+"""Write a model, with an adapter merged into it, for other programs: a directory or a file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = ("f32", "f16", "bf16")
 FILE = ("f32", "f16", "bf16", "q8_0", "q4_1", "q4_0")
+LLAMA2C = ("llama2c", "llama2c-v1")
 # bytes of a weight, to see beforehand whether there is room
 _BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.07, "q4_1": 0.7, "q4_0": 0.65}
 
@@ -32,8 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         type=Path,
-        metavar="FOLDER|FILE.gguf",
-        help="a folder becomes a Hugging Face directory, a name that ends in .gguf a GGUF file",
+        metavar="FOLDER|FILE.gguf|FILE.bin",
+        help="a folder becomes a Hugging Face directory, a name that ends in .gguf a GGUF file, "
+        "one that ends in .bin a file of llama2.c with tokenizer.bin beside it",
     )
     parser.add_argument(
         "--adapter", metavar="NAME", help="merge this adapter, a name or a folder, into the weights"
@@ -41,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         type=str.lower,
-        choices=(*FILE, "peft"),
+        choices=(*FILE, *LLAMA2C, "peft"),
         metavar="F",
-        help="f32, f16, bf16; of a file also q8_0 (default), q4_1, q4_0; "
-        "peft: the adapter alone, in PEFT's layout",
+        help="f32, f16, bf16; of a GGUF file also q8_0 (default), q4_1, q4_0; of a .bin file "
+        "llama2c (default) or llama2c-v1; peft: the adapter alone, in PEFT's layout",
     )
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -61,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     found = find_model(args.model or read_config({}).settings().model)
     folder = None if args.adapter is None else adapters.find(args.adapter)
     _require_free(args.to, kind, args.force)
+    if kind == "llama2c":
+        _require_free(args.to.with_name("tokenizer.bin"), kind, args.force)
     status = render.Status()
 
     def report(stage: str, fraction: float) -> None:
@@ -81,8 +85,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kind(args: argparse.Namespace) -> str:
-    """huggingface, gguf or peft; ends with a usage error where the flags contradict each other."""
+    """huggingface, gguf, llama2c or peft; ends with a usage error where the flags contradict each
+    other."""
     is_file = args.to.suffix.casefold() == ".gguf"
+    if args.to.suffix.casefold() == ".bin" or args.format in LLAMA2C:
+        if args.to.suffix.casefold() != ".bin" or args.format not in (None, *LLAMA2C):
+            args.usage_error("files of llama2.c are written by --to NAME.bin [--format llama2c-v1]")
+        return "llama2c"
     if args.format == "peft":
         if args.adapter is None:
             args.usage_error("--format peft writes an adapter: --adapter NAME names it")
@@ -113,7 +122,7 @@ def _require_room(args: argparse.Namespace, kind: str, model: Model) -> None:
 
     if kind == "peft":
         return
-    name = args.format or ("q8_0" if kind == "gguf" else "f16")
+    name = "f32" if kind == "llama2c" else args.format or ("q8_0" if kind == "gguf" else "f16")
     parent = next(p for p in args.to.absolute().parents if p.exists())
     files.require_space(parent, int(model.n_weights * _BYTES[name]))
 
@@ -121,7 +130,7 @@ def _require_room(args: argparse.Namespace, kind: str, model: Model) -> None:
 def _write(
     args: argparse.Namespace, kind: str, found: ResolvedModel, model: Model, report: Any
 ) -> Report:
-    from engine.export import Source, to_gguf, to_huggingface, to_peft
+    from engine.export import Source, to_gguf, to_huggingface, to_llama2c, to_peft
 
     if kind == "peft":
         assert model.adapter is not None
@@ -131,6 +140,9 @@ def _write(
     if kind == "gguf":
         chosen = args.format or "q8_0"
         return to_gguf(args.to, source, model.logits, chosen, on_progress=report)
+    if kind == "llama2c":
+        chosen = args.format or LLAMA2C[0]
+        return to_llama2c(args.to, source, model.logits, chosen, on_progress=report)
     return to_huggingface(
         args.to, source, model.logits, args.format, base=found.name, on_progress=report
     )

@@ -122,7 +122,7 @@ class Checkpoint(Protocol):
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a GGUF file or a Hugging Face directory.
+    """Open a GGUF file, a Hugging Face directory or a file of llama2.c.
 
     FileNotFoundError when there is nothing at `path` or a file of it is missing, ValueError (one
     line, the file in front) when it is not a checkpoint or a broken one.
@@ -144,8 +144,10 @@ def _why_not(path: Path) -> str:
         if inside:
             return f"a directory without config.json; it holds {inside[0]}, name that file instead"
         return "a directory without config.json; a model is a GGUF file or a Hugging Face directory"
-    if path.name == "config.json" or path.suffix in {".safetensors", ".bin"}:
+    if path.name == "config.json" or path.suffix == ".safetensors":
         return "one file of a Hugging Face directory; name the directory instead"
+    if path.suffix == ".bin":
+        return "no model of llama2.c; of a Hugging Face directory, name the directory instead"
     return "not a GGUF file; a model is a GGUF file or a Hugging Face directory with config.json"
 
 

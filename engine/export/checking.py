@@ -23,7 +23,7 @@ N_TOKENS = 192
 MOST_KL = {
     "f32": 0.002, "f16": 0.002, "bf16": 0.02, "q8_0": 0.05, "q4_1": 1.0, "q4_0": 1.0, "peft": 0.002,
 }  # fmt: skip
-_TALK = (
+TALK = (
     ("user", "What is the capital of Switzerland, and how many people live there?"),
     ("assistant", "Bern is the seat of the federal government; about 134,000 people live there."),
     ("user", "Write a function in Python that adds two numbers, and explain it in one sentence."),
@@ -62,10 +62,10 @@ def probe_ids(tokenizer: Tokenizer | None, vocab_size: int, longest: int) -> lis
     if tokenizer is None:
         return [int(i) for i in np.random.default_rng(0).integers(0, vocab_size, n)]
     ids: list[int] = []
-    for role, content in _TALK:
+    for role, content in TALK:
         ids += tokenizer.encode(f"{role}: {content}\n")
     try:
-        messages = [{"role": role, "content": content} for role, content in _TALK]
+        messages = [{"role": role, "content": content} for role, content in TALK]
         ids = tokenizer.encode_chat(messages) + ids
     except ValueError:
         pass  # a template that renders something else than this: the plain text will do
@@ -82,7 +82,7 @@ def check(written: Path, format_name: str, logits: Logits, expected: Tokenizer |
     config = checkpoint.decoder_config()
     ids = probe_ids(expected, config.vocab_size, config.max_seq_len)
     _check_tokenizer(checkpoint, expected)
-    found = compared(logits(ids), _logits_of(checkpoint, ids))
+    found = compared(logits(ids), logits_of(checkpoint, ids))
     size = sum(file.stat().st_size for file in checkpoint.files)
     report = Report(written, format_name, size, len(ids), *found)
     require_close(report)
@@ -117,14 +117,16 @@ def _log_softmax(logits: Floats) -> NDArray[np.float64]:
     return log_sum
 
 
-def _logits_of(checkpoint: Checkpoint, ids: Sequence[int]) -> Floats:
-    """Of a model whose packed weights are not kept."""
+def logits_of(
+    checkpoint: Checkpoint, ids: Sequence[int], packed_file: Path | None = None
+) -> Floats:
+    """Of a checkpoint; its packed weights are kept in packed_file, None: in memory only."""
     from engine.decoder import Decoder
     from engine.kv_formats import kv_format_for
     from engine.threads import Team
 
     config = checkpoint.decoder_config()
-    weights = load_weights(checkpoint, config, None, None)
+    weights = load_weights(checkpoint, config, None, packed_file)
     team = Team(default_threads())
     try:
         decoder = Decoder(config, weights, team, kv_format_for(weights))
@@ -140,14 +142,14 @@ def _check_tokenizer(checkpoint: Checkpoint, expected: Tokenizer | None) -> None
     found = load_tokenizer(checkpoint)
     if found is None:
         raise ValueError("what was written has no tokenizer, the model in memory has one")
-    for role, content in _TALK:
+    for role, content in TALK:
         for text in (content, f"{role}\n\n  {content}  \n"):
             if found.encode(text) != expected.encode(text):
                 raise ValueError(f"its tokenizer cuts {text[:40]!r} into other tokens")
     specials = (expected.bos_token_id, expected.eos_token_id, expected.add_bos)
     if (found.bos_token_id, found.eos_token_id, found.add_bos) != specials:
         raise ValueError("its tokenizer begins or ends texts with other tokens")
-    messages = [{"role": role, "content": content} for role, content in _TALK]
+    messages = [{"role": role, "content": content} for role, content in TALK]
     if _rendered(found, messages) != _rendered(expected, messages):
         raise ValueError("its chat template writes another text")
 

@@ -37,7 +37,9 @@ def ggml_keys(checkpoint: Checkpoint, n_rows: int) -> dict[str, Any]:
     template = {}
     if checkpoint.chat_template is not None:
         template = {"tokenizer.chat_template": checkpoint.chat_template}
-    if checkpoint.tokenizer_json is not None:
+    if checkpoint.ggml_tokenizer is not None:
+        found = dict(checkpoint.ggml_tokenizer)
+    elif checkpoint.tokenizer_json is not None:
         config = checkpoint.tokenizer_config
         parts = huggingface.parts_from_json(checkpoint.tokenizer_json, config, checkpoint.config)
         found = _from_parts(parts)

@@ -12,6 +12,7 @@ import pytest
 import engine
 from bot.__main__ import main
 from engine.adapters import Adapter, Base, read_adapter, write_adapter
+from tests.engine import llama2c_twin
 from tests.engine.decoders import save_talker, small_config
 from tests.engine.test_low_rank import random_pairs
 
@@ -134,3 +135,18 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
     assert main(["export", str(talker), "--to", str(tmp_path / "a" / "o.gguf")]) == 1
     assert "the disk is full" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_a_model_of_llama2_c_is_read_and_written(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = llama2c_twin.Sizes()
+    llama2c_twin.write_model(tmp_path / "a.bin", sizes, llama2c_twin.random_weights(sizes))
+    to = tmp_path / "out" / "b.bin"
+    assert main(["export", str(tmp_path / "a.bin"), "--to", str(to)]) == 0
+    assert capsys.readouterr().out.startswith(f"{to}: a, llama2c, ")
+    assert to.read_bytes()[:9000] == (tmp_path / "a.bin").read_bytes()[:9000]
+    assert main(["export", str(tmp_path / "a.bin"), "--to", str(to)]) == 1
+    assert "is there already; --force replaces it" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "a.bin"), "--to", str(to), "--format", "q8_0"]) == 2
+    assert "written by --to NAME.bin" in capsys.readouterr().err

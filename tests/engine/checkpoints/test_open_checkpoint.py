@@ -14,7 +14,7 @@ from engine.checkpoints import CONTAINERS, open_checkpoint, sha256_of
 
 
 def test_containers_are_found_by_file_name() -> None:
-    assert CONTAINERS == ["gguf", "huggingface"]
+    assert CONTAINERS == ["gguf", "huggingface", "llama2c"]
 
 
 def test_nothing_at_the_path_is_a_file_not_found_error(tmp_path: Path) -> None:
