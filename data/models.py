@@ -13,6 +13,7 @@ from .catalogue import HubSource, RegisteredModel
 from .records import InstalledModel
 
 DEFAULT_MODEL = catalogue.default_name()
+IMPORTED = "import.json"  # what an import leaves in a model's folder
 
 
 class ModelNotFoundError(FileNotFoundError):
@@ -22,7 +23,7 @@ class ModelNotFoundError(FileNotFoundError):
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
     """A model on the disk. `path` is what engine.load takes; `source` says how it was found:
-    "path", "trained", "installed" or "hub cache"."""
+    "path", "trained", "imported", "installed" or "hub cache"."""
 
     name: str
     path: Path
@@ -104,9 +105,10 @@ def resolve(name: str) -> ResolvedModel:
 
 
 def trained() -> list[ResolvedModel]:
-    """The models that training left in the models' folder, by name."""
+    """The models that training or an import left in the models' folder, by name."""
     try:
-        folders = sorted(path for path in paths.models_dir().iterdir() if path.is_dir())
+        # a leading full stop: what is being written
+        folders = sorted(p for p in paths.models_dir().glob("[!.]*") if p.is_dir())
     except OSError:
         return []
     return [found for folder in folders if (found := _trained_in(folder))]
@@ -121,7 +123,8 @@ def _trained_in(folder: Path) -> ResolvedModel | None:
     if (folder / records.RECORD).exists() or catalogue.find(folder.name):
         return None
     if hub_cache.is_model_directory(folder):
-        return ResolvedModel(folder.name, folder, "trained")
+        how = "imported" if (folder / IMPORTED).is_file() else "trained"
+        return ResolvedModel(folder.name, folder, how)
     files_in = sorted(folder.glob("*.gguf"))
     return ResolvedModel(folder.name, files_in[0], "trained") if len(files_in) == 1 else None
 

@@ -201,7 +201,7 @@ def _rows() -> list[dict[str, Any]]:
     rows = [_row(name, known.get(name), here.get(name)) for name in dict.fromkeys([*here, *known])]
     cached = [name for name in hub_cache.repositories() if name not in here]
     rows += [
-        {**_row(model.name, None, None), "status": "trained", "path": str(model.path)}
+        {**_row(model.name, None, None), "status": model.source, "path": str(model.path)}
         for model in models.trained()
     ]
     return rows + [{**_row(name, None, None), "status": "hub cache"} for name in cached]

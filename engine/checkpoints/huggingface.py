@@ -51,9 +51,8 @@ def _read_weights(path: Path) -> tuple[dict[str, RawTensor], tuple[Path, ...]]:
         return _read_shards(path)
     if any((path / name).is_file() for name in PICKLES):
         raise ValueError(
-            f"{path}: only pytorch_model.bin, a pickle, which can run code and is never loaded; "
-            "convert it where you trust it: from transformers import AutoModelForCausalLM as M; "
-            f"M.from_pretrained({str(path)!r}).save_pretrained('converted')"
+            f"{path}: only pytorch_model.bin, a pickle, which can run code and is never loaded as "
+            f"a model; `sparsechat import {path}` makes safetensors of it once, safely"
         )
     raise FileNotFoundError(f"{path}: neither {SINGLE} nor {INDEX}; download the checkpoint again")
 
@@ -152,6 +151,10 @@ class HuggingFaceCheckpoint:
 
     def tensor_names(self) -> tuple[str, ...]:
         return tuple(self._stored)
+
+    def stored_tensor(self, name: str) -> RawTensor:
+        """By its stored name."""
+        return self._tensors[name]
 
     def tensor(self, canonical_name: str) -> RawTensor:
         if canonical_name not in self._stored:

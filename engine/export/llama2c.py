@@ -32,6 +32,10 @@ from engine.tokenizer.spelling import SPACE
 FORMATS = {"llama2c": 0, "llama2c-v1": 1}  # versions of the header
 _KEYS = "tokenizer.ggml."
 _ELSEWHERE = "write a GGUF file or a directory instead"
+_SIZES = (
+    *("architecture", "vocab_size", "hidden_size", "intermediate_size", "n_layers", "n_heads"),
+    *("n_kv_heads", "max_seq_len", "tied_head"),
+)
 Progress = Callable[[str, float], None]
 
 
@@ -74,21 +78,11 @@ def to_llama2c(
 
 def header_of(config: DecoderConfig, version: int) -> Header:
     """ValueError naming what llama2.c does not compute."""
-    sizes = (
-        "architecture",
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "n_layers",
-        "n_heads",
-    )
-    sizes += ("n_kv_heads", "max_seq_len", "tied_head")
+    is_its_eps = math.isclose(config.norm_eps, NORM_EPS, rel_tol=1e-6)  # GGUF has float32
     plain = DecoderConfig(
-        **{name: getattr(config, name) for name in sizes},
+        **{name: getattr(config, name) for name in _SIZES},
         head_dim=config.hidden_size // config.n_heads,
-        norm_eps=config.norm_eps
-        if math.isclose(config.norm_eps, NORM_EPS, rel_tol=1e-6)
-        else NORM_EPS,
+        norm_eps=config.norm_eps if is_its_eps else NORM_EPS,
         rope=Rope(ROPE_THETA, interleaved=config.rope.interleaved),
     )
     for field in fields(config):

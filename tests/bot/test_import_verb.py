@@ -1,0 +1,80 @@
+"""`sparsechat import`, in this process, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bot.__main__ import main
+from data import models, paths
+from tests.engine.decoders import save_talker
+
+
+@pytest.fixture
+def old(tmp_path: Path, home: Path) -> Path:
+    """A directory with a pickle."""
+    folder = save_talker(tmp_path / "old")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def test_a_pickled_model_gets_a_name(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(old), "--to", str(old.parent / "x.gguf")]) == 1
+    assert f"`sparsechat import {old}` makes safetensors of it once" in capsys.readouterr().err
+    assert main(["import", str(old), "--to", "mine"]) == 0
+    captured = capsys.readouterr()
+    folder = paths.models_dir() / "mine"
+    assert captured.out.startswith(f"{folder}: 21 tensors of pytorch_model.bin, ")
+    assert "21 tensors are the same bit for bit; logits of 192 tokens differ by 0" in captured.err
+    assert "`sparsechat --model mine` opens it" in captured.err
+    found = models.resolve("mine")
+    assert (found.path, found.source) == (folder, "imported")
+    assert main(["export", "mine", "--to", str(old.parent / "x.gguf"), "--format", "f32"]) == 0
+    assert main(["models", "list"]) == 0
+    assert "mine" in capsys.readouterr().out
+
+
+def test_what_is_there_is_not_replaced_unless_asked(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import", str(old), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["path"] == str(paths.models_dir() / "old") and record["largest"] == 0
+    assert main(["import", str(old)]) == 1
+    assert "old was imported already" in capsys.readouterr().err
+    assert main(["import", str(old), "--force"]) == 0
+    shutil.rmtree(paths.models_dir() / "old")
+    (paths.models_dir() / "old").mkdir()
+    (paths.models_dir() / "old" / "notes.txt").write_text("mine")
+    assert main(["import", str(old), "--force"]) == 1
+    assert "is something else already" in capsys.readouterr().err
+    assert (paths.models_dir() / "old" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        (["{old}/config.json"], "a file; name its folder"),
+        (["{old}", "--to", "smollm2-135m"], "smollm2-135m is the name of another model"),
+        (["{old}", "--to", "a b"], "'a b' is no name for a model"),
+        (["{old}", "--config", "{old}/nothing.json"], r"nothing.json is missing; --config names"),
+    ],
+)
+def test_wrong_words_are_one_line(
+    old: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["import", *(word.format(old=old) for word in words)]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_model_that_is_being_written_is_not_listed(home: Path, tmp_path: Path) -> None:
+    save_talker(paths.models_dir() / ".mine.x1y2")
+    assert models.trained() == []
