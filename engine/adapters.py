@@ -2,7 +2,8 @@
 
 A folder holds adapter_config.json and adapter_model.safetensors, as PEFT writes and reads them, and
 beside them a file of ours that says which model it was trained on. Rows stand in Hugging Face's
-order, on disk and in Adapter, whatever the model that an adapter came from or goes to.
+order, on disk and in Adapter, whatever the model that an adapter came from or goes to. A module
+that holds several matrices has one pair there (engine/fused_pairs.py).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import peft_config
-from engine.architectures import ARCHITECTURES, architecture
+from engine.architectures import ARCHITECTURES, architecture, layout
 from engine.checkpoints._json import read_object
 from engine.checkpoints._names import canonical_names
 from engine.checkpoints._safetensors import read_safetensors
 from engine.config import DecoderConfig
+from engine.fused_pairs import Pairs, fused, joint_name, module_of, modules_in, names_in, split
 from engine.head_rows import in_halves, interleaved, n_heads_of, require_whole_rotation
 from engine.packed import replacing_folder
 from engine.shapes import matrix_shapes
@@ -35,7 +37,6 @@ _PAIR = re.compile(
 )
 
 Floats = NDArray[np.float32]
-Pairs = dict[str, tuple[Floats, Floats]]
 
 
 class Base(NamedTuple):
@@ -50,7 +51,8 @@ class Adapter(NamedTuple):
     """What is added to a model's products: scale B (A x).
 
     rank      the highest of all pairs
-    matrices  canonical name (engine/weights.py) -> A (rank, n_in), B (n_out, rank), float32
+    matrices  canonical name (engine/weights.py) -> A (rank, n_in), B (n_out, rank), float32; of a
+              fused module the names joined, as in engine/fused_pairs.py
     """
 
     name: str
@@ -82,7 +84,8 @@ def read_adapter(folder: str | Path) -> Adapter:
         a, b = (tensors.get((module, side)) for side in "AB")
         if a is None or b is None:
             raise ValueError(f"{folder / WEIGHTS}: {module} has only one of lora_A and lora_B")
-        _check_pair(folder / WEIGHTS, module, a, b, config.rank_of(module))
+        most = MAX_RANK * len(names_in(name))
+        _check_pair(folder / WEIGHTS, module, a, b, config.rank_of(module), most)
         matrices[name] = a, b
         scales[name] = config.scale_of(module, a.shape[0])
     scale = max(set(scales.values()), key=list(scales.values()).count)
@@ -102,15 +105,16 @@ def write_adapter(folder: str | Path, adapter: Adapter, base: Base) -> Path:
     folder = Path(folder)
     if folder.exists() and not (folder / peft_config.NAME).is_file() and any(folder.iterdir()):
         raise ValueError(f"{folder} holds something else than an adapter; name another folder")
-    modules = {name: _module(name, base.architecture) for name in adapter.matrices}
+    modules = {name: module_of(name, base.architecture) for name in adapter.matrices}
     ranks = {modules[name]: a.shape[0] for name, (a, _) in adapter.matrices.items()}
-    n_layers = len({name.split(".")[1] for name in adapter.matrices})
+    every = modules_in({name.split(".")[1] for name in adapter.matrices}, base.architecture)
     tensors = {}
     for name, (a, b) in adapter.matrices.items():
         for side, values in (("A", a), ("B", b)):
             key = f"base_model.model.{modules[name]}.lora_{side}.weight"
             tensors[key] = np.ascontiguousarray(values, np.float32)
-    config = peft_config.plain_config(ranks, adapter.rank, adapter.scale, n_layers, base.name)
+    config = peft_config.plain_config(ranks, adapter.rank, adapter.scale, every, base.name)
+    config["fan_in_fan_out"] = layout(base.architecture).transposed
     ours = {"version": 1, "name": adapter.name, "base": base._asdict()}
     with replacing_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
@@ -123,27 +127,42 @@ def trained_adapter(
     name: str, matrices: Mapping[str, tuple[Any, Any]], scale: float, config: DecoderConfig
 ) -> Adapter:
     """An adapter from pairs whose rows stand as in a model of `config`."""
-    require_whole_rotation(config)
-    found: Pairs = {}
-    for key, (a, b) in matrices.items():
-        rows = np.asarray(b, np.float32)
-        if config.rope.interleaved and (n_heads := n_heads_of(key, config)):
-            rows = in_halves(rows, n_heads)
-        found[key] = np.asarray(a, np.float32), rows
-    rank = max(a.shape[0] for a, _ in found.values())
-    return Adapter(name, rank, scale, found)
+    found = {key: (a, np.asarray(b, np.float32)) for key, (a, b) in matrices.items()}
+    if _rows_are_moved(config):
+        for key, (a, b) in found.items():
+            if n_heads := n_heads_of(key, config):
+                found[key] = a, in_halves(b, n_heads)
+    return in_modules(Adapter(name, 0, scale, found), config)
+
+
+def in_modules(adapter: Adapter, config: DecoderConfig) -> Adapter:
+    """With pairs of whole modules, as they are written, where rows are in Hugging Face's order."""
+    pairs = fused(adapter.matrices, config)
+    return adapter._replace(matrices=pairs, rank=max(a.shape[0] for a, _ in pairs.values()))
 
 
 def pairs_for(adapter: Adapter, config: DecoderConfig) -> Pairs:
-    """Its pairs with rows as in a model of `config`; ValueError where they do not fit there."""
-    _require_fits(adapter, config)
-    if not config.rope.interleaved:
-        return adapter.matrices
-    require_whole_rotation(config)
+    """A pair for each matrix, with rows as in a model of `config`; ValueError where they do not fit
+    there."""
+    try:
+        pairs = split(adapter.matrices, config)
+    except ValueError as error:
+        raise ValueError(f"the adapter {adapter.name}: {error}") from None
+    _require_fits(adapter.name, pairs, config)
+    if not _rows_are_moved(config):
+        return pairs
     return {
         name: (a, interleaved(b, n_heads) if (n_heads := n_heads_of(name, config)) else b)
-        for name, (a, b) in adapter.matrices.items()
+        for name, (a, b) in pairs.items()
     }
+
+
+def _rows_are_moved(config: DecoderConfig) -> bool:
+    """Whether rows of wq and wk stand otherwise than in Hugging Face's files."""
+    if config.rope.interleaved == layout(config.architecture).interleaved:
+        return False
+    require_whole_rotation(config)
+    return True
 
 
 def require_base(adapter: Adapter, fingerprint: str) -> None:
@@ -159,18 +178,23 @@ def require_base(adapter: Adapter, fingerprint: str) -> None:
     )
 
 
-def _require_fits(adapter: Adapter, config: DecoderConfig) -> None:
+def _require_fits(adapter: str, pairs: Pairs, config: DecoderConfig) -> None:
     shapes = matrix_shapes(config)
-    for name, (a, b) in adapter.matrices.items():
+    for name, (a, b) in pairs.items():
         if name not in shapes:
             raise ValueError(
-                f"the adapter {adapter.name} changes {name}, which this model of "
+                f"the adapter {adapter} changes {name}, which this model of "
                 f"{config.n_layers} layers does not have; it belongs to another model"
+            )
+        if a.shape[0] > MAX_RANK:
+            raise ValueError(
+                f"the adapter {adapter} has rank {a.shape[0]} for {name}; at most {MAX_RANK} are "
+                "supported"
             )
         n_out, n_in = shapes[name]
         if (b.shape[0], a.shape[1]) != (n_out, n_in):
             raise ValueError(
-                f"the adapter {adapter.name} takes {name} for {b.shape[0]} x {a.shape[1]}, this "
+                f"the adapter {adapter} takes {name} for {b.shape[0]} x {a.shape[1]}, this "
                 f"model has {n_out} x {n_in}; it belongs to another model"
             )
 
@@ -217,19 +241,22 @@ def _tensors(folder: Path) -> dict[tuple[str, str], Floats]:
 
 
 def _canonical(modules: list[str], known: str, path: Path) -> dict[str, str]:
-    """Module -> canonical name, by the architecture that is `known`, else by whichever knows all.
+    """Module -> name of its pair, by the architecture that is `known`, else by whichever knows all.
 
-    Adapters of a model without its head leave "model." out.
+    Adapters of a model without its head leave the first word ("model.") out.
     """
-    wanted, most = dict.fromkeys(modules), dict[str, str]()
+    wanted, most = dict.fromkeys(modules), dict[str, list[str]]()
     for name in [known] if known in ARCHITECTURES else sorted(ARCHITECTURES):
         table = architecture(name).TENSORS
-        for prefix in ("", "model."):
+        for prefix in ("", table["embedding"].split(".")[0] + "."):
             stored = canonical_names(table, (f"{prefix}{module}.weight" for module in wanted))
-            back = {v.removeprefix(prefix).removesuffix(".weight"): k for k, v in stored.items()}
+            back: dict[str, list[str]] = {}
+            for ours, theirs in stored.items():
+                module = theirs.removeprefix(prefix).removesuffix(".weight")
+                back.setdefault(module, []).append(ours)
             if len(back) == len(wanted):
                 _refuse_ends(back, path)
-                return {module: back[module] for module in wanted}
+                return {module: joint_name(back[module]) for module in wanted}
             most = max(most, back, key=len)
     unknown = next(module for module in wanted if module not in most)
     raise ValueError(
@@ -238,8 +265,8 @@ def _canonical(modules: list[str], known: str, path: Path) -> dict[str, str]:
     )
 
 
-def _refuse_ends(names: Mapping[str, str], path: Path) -> None:
-    for module, name in names.items():
+def _refuse_ends(names: Mapping[str, list[str]], path: Path) -> None:
+    for module, (name, *_) in names.items():
         if not name.startswith("layers.") or name.endswith("_norm"):
             raise ValueError(
                 f"{path}: {module} is adapted; only the linear layers between embedding and head "
@@ -247,17 +274,10 @@ def _refuse_ends(names: Mapping[str, str], path: Path) -> None:
             )
 
 
-def _module(name: str, architecture_name: str) -> str:
-    """Hugging Face's name of a matrix, without ".weight"."""
-    _, layer, kind = name.split(".")
-    stored: str = architecture(architecture_name).TENSORS[f"layers.{{i}}.{kind}"]
-    return stored.format(i=layer).removesuffix(".weight")
-
-
-def _check_pair(path: Path, module: str, a: Floats, b: Floats, rank: int) -> None:
+def _check_pair(path: Path, module: str, a: Floats, b: Floats, rank: int, most: int) -> None:
     if a.shape[0] != b.shape[1]:
         raise ValueError(f"{path}: {module} has lora_A of {a.shape} and lora_B of {b.shape}")
     if a.shape[0] != rank:
         raise ValueError(f"{path}: {module} has rank {a.shape[0]}, {peft_config.NAME} says {rank}")
-    if rank > MAX_RANK:
-        raise ValueError(f"{path}: {module} has rank {rank}; at most {MAX_RANK} are supported")
+    if rank > most:
+        raise ValueError(f"{path}: {module} has rank {rank}; at most {most} are supported")

@@ -23,7 +23,6 @@ _UNSUPPORTED = {
     "target_parameters": "parameters that are no layers (target_parameters)",
     "layer_replication": "layers that stand there twice (layer_replication)",
     "lora_bias": "biases of pairs (lora_bias)",
-    "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
     "alora_invocation_tokens": "adapters that begin in the middle of a text (aLoRA)",
     "arrow_config": "a mixture of adapters (arrow_config)",
 }
@@ -93,10 +92,14 @@ def read_config(folder: Path) -> PeftConfig:
 
 
 def plain_config(
-    modules: Mapping[str, int], rank: int, scale: float, n_layers: int, base: str
+    modules: Mapping[str, int], rank: int, scale: float, every: set[str], base: str
 ) -> dict[str, Any]:
-    """The keys that PEFT needs for pairs of these modules, name: rank; scale is one for all."""
+    """The keys that PEFT needs for pairs of these modules, name: rank; scale is one for all.
+
+    every  module of the layers that have pairs
+    """
     short = sorted({name.rpartition(".")[2] for name in modules})
+    meant = {name for name in every if name.rpartition(".")[2] in short}
     others = {name: r for name, r in modules.items() if r != rank}
     return {
         "peft_type": "LORA",
@@ -105,8 +108,8 @@ def plain_config(
         "r": rank,
         "lora_alpha": _tidy(scale * rank),
         "lora_dropout": 0.0,
-        # by their last names where every layer has them all; PEFT would else make empty pairs
-        "target_modules": short if len(modules) == n_layers * len(short) else sorted(modules),
+        # by their last names where these mean no others; PEFT would else make empty pairs
+        "target_modules": short if meant == modules.keys() else sorted(modules),
         "rank_pattern": others,
         "alpha_pattern": {name: _tidy(scale * r) for name, r in others.items()},
         "use_rslora": False,

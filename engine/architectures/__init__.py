@@ -2,7 +2,8 @@
 
 Each has `decoder_config(config) -> DecoderConfig` and `TENSORS`, canonical name → Hugging Face
 name (_names.py), and, where tensors are stored otherwise than the decoder has them, `LAYOUT`
-(_layout.py). Modules whose names begin with an underscore are shared by architectures.
+(_layout.py), and `GGUF` (_gguf.py), where llama.cpp has files of it. Modules whose names begin with
+an underscore are shared by architectures.
 """
 
 from __future__ import annotations
@@ -13,10 +14,20 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
+from engine.architectures._gguf import Gguf
 from engine.architectures._layout import Layout
 from engine.config import DecoderConfig
 
-__all__ = ["ARCHITECTURES", "Layout", "architecture", "decoder_config", "layout"]
+__all__ = [
+    "ARCHITECTURES",
+    "Gguf",
+    "Layout",
+    "architecture",
+    "decoder_config",
+    "gguf",
+    "layout",
+    "model_type_of_gguf",
+]
 
 ARCHITECTURES = {m.name for m in iter_modules(__path__) if not m.name.startswith("_")}
 
@@ -44,3 +55,17 @@ def layout(model_type: object) -> Layout:
     """How Hugging Face checkpoints of this model_type store their tensors."""
     found: Layout = getattr(architecture(model_type), "LAYOUT", Layout())
     return found
+
+
+def gguf(model_type: object) -> Gguf | None:
+    """How llama.cpp's files hold this model_type; None where it has none."""
+    found: Gguf | None = getattr(architecture(model_type), "GGUF", None)
+    return found
+
+
+def model_type_of_gguf(name: str) -> str:
+    """The model_type of a general.architecture; the name itself where there is none."""
+    if name in ARCHITECTURES:
+        return name
+    known = ((model_type, gguf(model_type)) for model_type in sorted(ARCHITECTURES))
+    return next((model_type for model_type, own in known if own and own.name == name), name)

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from engine.architectures import llama
+from engine.architectures._gguf import without_biases
 from engine.architectures._keys import Keys
 from engine.config import DecoderConfig
 
-_NAMES = {
+NAMES = {
     "hidden_size": ("n_embd",),
     "num_hidden_layers": ("n_layer", "num_layers"),
     "num_attention_heads": ("n_head", "num_heads"),
@@ -27,7 +28,7 @@ _NAMES = {
 def named(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Keys:
     """The config with Llama's names. An intermediate_size of null is four times hidden_size."""
     found = dict(config)
-    for name, others in _NAMES.items():
+    for name, others in NAMES.items():
         for other in others:
             if found.get(name) is None and config.get(other) is not None:
                 found[name] = config[other]
@@ -53,3 +54,10 @@ def decoder_config(architecture: str, keys: Keys, **flags: Any) -> DecoderConfig
         "mlp_bias": True,
     }
     return replace(llama.decoder_config(keys.values), **(common | flags))
+
+
+def config_json(decoder: DecoderConfig) -> dict[str, Any]:
+    """What `decoder_config` would read as this decoder, in the words of Llama and GPT-NeoX."""
+    keys = without_biases(decoder)
+    del keys["num_key_value_heads"], keys["head_dim"]
+    return keys | {"layer_norm_eps": keys.pop("rms_norm_eps")}

@@ -32,14 +32,14 @@ def rope(keys: Keys, head_dim: int, max_seq_len: int) -> Rope:
         )
     return Rope(
         theta=theta,
-        scaling=_scaling(keys, own, max_seq_len),
+        scaling=_scaling(keys, own, max_seq_len, int(head_dim * fraction) // 2),
         fraction=fraction,
         interleaved=keys.flag("rope_interleaved"),
         frequency_divisors=divisors,
     )
 
 
-def _scaling(keys: Keys, own: Keys, max_seq_len: int) -> RopeScaling:
+def _scaling(keys: Keys, own: Keys, max_seq_len: int, n_pairs: int) -> RopeScaling:
     key = "rope_type" if own.has("rope_type") else "type"
     kind = own.values.get(key) or "default"
     kind = "longrope" if kind == "su" else kind  # its first name
@@ -63,8 +63,8 @@ def _scaling(keys: Keys, own: Keys, max_seq_len: int) -> RopeScaling:
             factor=own.number("factor", max_seq_len / original),
             original_max_seq_len=original,
             attention_factor=own.optional_number("attention_factor"),
-            short_factors=own.numbers("short_factor"),
-            long_factors=own.numbers("long_factor"),
+            short_factors=_factors(own, "short_factor", n_pairs),
+            long_factors=_factors(own, "long_factor", n_pairs),
         )
     return RopeScaling(
         "yarn",
@@ -77,6 +77,15 @@ def _scaling(keys: Keys, own: Keys, max_seq_len: int) -> RopeScaling:
         mscale_all_dim=own.optional_number("mscale_all_dim"),
         truncate=own.flag("truncate", True),
     )
+
+
+def _factors(own: Keys, key: str, n_pairs: int) -> tuple[float, ...]:
+    factors = own.numbers(key)
+    if len(factors) != n_pairs:
+        raise ValueError(
+            f"{own.prefix}{key} has {len(factors)} items, half the rotary dimension is {n_pairs}"
+        )
+    return factors
 
 
 def _llama3(own: Keys, original: int) -> RopeScaling:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from engine.architectures import llama
-from engine.architectures._keys import Keys, layer_types
+from engine.architectures._gguf import HF_ACTIVATIONS, Gguf, tidy, without_biases
+from engine.architectures._gguf import Keys as GgufKeys
+from engine.architectures._keys import MAX_LAYERS, Keys, layer_types
 from engine.architectures._layout import Layout
 from engine.architectures._names import layers, tensors
 from engine.config import DecoderConfig
 
 LAYOUT = Layout(norm_offset=1.0)
+EVERY = 2  # of so many layers the last sees everything
 TENSORS = tensors(
     {
         "embedding": "model.embed_tokens",
@@ -47,9 +50,60 @@ _DEFAULTS = {
 }
 
 
+def config_json(decoder: DecoderConfig) -> dict[str, Any]:
+    """Of Gemma 2, and what Gemma 3 has of it."""
+    keys = without_biases(decoder)
+    del keys["hidden_act"]
+    full = decoder.full_attention_layers if decoder.sliding_window else range(decoder.n_layers)
+    kinds = {True: "full_attention", False: "sliding_attention"}
+    return keys | {
+        "hidden_activation": HF_ACTIVATIONS[decoder.activation],
+        "query_pre_attn_scalar": tidy((decoder.attention_scale or 1.0) ** -2),
+        "sliding_window": decoder.sliding_window or decoder.max_seq_len,
+        "layer_types": [kinds[i in full] for i in range(decoder.n_layers)],
+        "attn_logit_softcapping": decoder.attention_softcap or None,
+        "final_logit_softcapping": decoder.logit_softcap or None,
+    }
+
+
+def gguf_keys(own: GgufKeys, found: GgufKeys, n_layers_of_27b: int, every: int) -> dict[str, Any]:
+    """What llama.cpp knows of Gemma 2 and 3 without its being in the file."""
+    hidden_size, n_heads = found.get("hidden_size"), found.get("num_attention_heads")
+    n_layers = found.get("num_hidden_layers")
+    keys: dict[str, Any] = {"rope_theta": found.get("rope_theta", 10_000.0)}
+    if isinstance(hidden_size, int) and isinstance(n_heads, int) and n_heads:
+        plain = hidden_size // n_heads
+        keys["head_dim"] = found.get("head_dim", plain)
+        keys["query_pre_attn_scalar"] = plain if n_layers == n_layers_of_27b else keys["head_dim"]
+        keys["num_key_value_heads"] = found.get("num_key_value_heads", n_heads)
+    pattern = own.get("attention.sliding_window_pattern", every)
+    if isinstance(pattern, list):
+        kinds = {True: "sliding_attention", False: "full_attention"}
+        keys["layer_types"] = [kinds[bool(is_local)] for is_local in pattern]
+    elif isinstance(pattern, int) and isinstance(n_layers, int) and n_layers <= MAX_LAYERS:
+        local = [pattern > 0 and (i + 1) % pattern != 0 for i in range(n_layers)]
+        keys["layer_types"] = ["sliding_attention" if yes else "full_attention" for yes in local]
+    return keys
+
+
+def _more_keys(own: GgufKeys, tensors: GgufKeys, found: GgufKeys) -> dict[str, Any]:
+    return gguf_keys(own, found, 46, EVERY)
+
+
+GGUF = Gguf(
+    "gemma2",
+    "Gemma2ForCausalLM",
+    config_json,
+    _more_keys,
+    activations=("gelu_tanh",),
+    head="tied",
+    window_pattern=EVERY,
+)
+
+
 def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:
     """As transformers' Gemma2Config."""
-    return common(Keys(_DEFAULTS | dict(config)), "gemma2", every=2)
+    return common(Keys(_DEFAULTS | dict(config)), "gemma2", EVERY)
 
 
 def common(keys: Keys, architecture: str, every: int) -> DecoderConfig:

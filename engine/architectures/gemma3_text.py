@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from engine.architectures import gemma3
 
-LAYOUT, TENSORS = gemma3.LAYOUT, gemma3.TENSORS
+LAYOUT, TENSORS, GGUF = gemma3.LAYOUT, gemma3.TENSORS, gemma3.GGUF
 decoder_config = gemma3.decoder_config

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.architectures import _gpt
+from engine.architectures._gguf import BIASES, QKV, Gguf
 from engine.architectures._layout import Layout
 from engine.architectures._names import layers, qkv, tensors
 from engine.config import DecoderConfig
@@ -31,6 +32,23 @@ TENSORS = tensors(
     }
 )
 _DEFAULTS = {"hidden_act": "gelu_new", "max_position_embeddings": 1024, "tie_word_embeddings": True}
+
+
+def _config_json(decoder: DecoderConfig) -> dict[str, Any]:
+    keys = _gpt.config_json(decoder)
+    del keys["rope_theta"]
+    names = {theirs: keys.pop(ours) for ours, (theirs, *_) in _gpt.NAMES.items()}
+    return keys | names
+
+
+GGUF = Gguf(
+    "gpt2",
+    "GPT2LMHeadModel",
+    _config_json,
+    fused=QKV,
+    activations=("gelu_tanh", "gelu"),
+    biases=BIASES,
+)
 
 
 def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.architectures import _gpt
+from engine.architectures._gguf import BIASES, QKV, Gguf, Keys
 from engine.architectures._layout import Layout
 from engine.architectures._names import layers, qkv, tensors
 from engine.config import DecoderConfig
@@ -28,6 +29,34 @@ TENSORS = tensors(
             },
         ),
     }
+)
+
+
+def _config_json(decoder: DecoderConfig) -> dict[str, Any]:
+    keys = _gpt.config_json(decoder)
+    keys.pop("partial_rotary_factor", None)
+    return keys | {
+        "rotary_emb_base": keys.pop("rope_theta"),
+        "rotary_pct": decoder.rope.fraction,
+        "use_parallel_residual": decoder.residual == "parallel",
+        "attention_bias": decoder.qkv_bias,
+    }
+
+
+def _more_keys(own: Keys, tensors: Keys, found: Keys) -> dict[str, Any]:
+    return {"partial_rotary_factor": found.get("partial_rotary_factor", 1.0)}
+
+
+GGUF = Gguf(
+    "gptneox",
+    "GPTNeoXForCausalLM",
+    _config_json,
+    _more_keys,
+    fused=QKV,
+    activations=("gelu", "gelu_tanh"),
+    head="own",
+    biases=BIASES,
+    says_residual=True,
 )
 
 

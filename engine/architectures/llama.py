@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine.architectures._gguf import Gguf, llama_json
 from engine.architectures._keys import MAX_LAYERS, Keys, activation, head_dim
 from engine.architectures._rope import rope
 from engine.config import DecoderConfig
@@ -26,6 +27,7 @@ _MODULES = {
 TENSORS = {ours: f"{theirs}.weight" for ours, theirs in _MODULES.items()} | {
     f"{ours}.bias": f"{theirs}.bias" for ours, theirs in _MODULES.items() if "layers" in ours
 }
+GGUF = Gguf("llama", "LlamaForCausalLM", llama_json)
 
 
 def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:

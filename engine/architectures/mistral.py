@@ -7,10 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from engine.architectures import llama
+from engine.architectures._gguf import Gguf, without_biases
 from engine.architectures._keys import Keys
 from engine.config import DecoderConfig
 
+
+def _config_json(decoder: DecoderConfig) -> dict[str, Any]:
+    return {**without_biases(decoder), "sliding_window": decoder.sliding_window or None}
+
+
 TENSORS = llama.TENSORS
+GGUF = Gguf("llama", "MistralForCausalLM", _config_json)  # llama.cpp runs it as a Llama
 
 
 def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from engine.architectures import llama
+from engine.architectures import _gguf, llama
 from engine.architectures._keys import Keys
 from engine.architectures._names import layers, qkv, tensors
 from engine.config import DecoderConfig
@@ -39,6 +39,55 @@ _NAMES = {
     "max_seq_len": "max_position_embeddings",
     "layer_norm_epsilon": "layer_norm_eps",
 }
+
+
+def _config_json(decoder: DecoderConfig) -> dict[str, Any]:
+    attention = {
+        "alibi": decoder.position == "alibi",
+        "alibi_bias_max": _gguf.tidy(decoder.alibi_max_bias),
+        "clip_qkv": decoder.clip_qkv or None,
+        "qk_ln": decoder.qk_norm_whole,
+    }
+    if decoder.n_kv_heads != decoder.n_heads:
+        attention["kv_n_heads"] = decoder.n_kv_heads
+    return {
+        "d_model": decoder.hidden_size,
+        "n_heads": decoder.n_heads,
+        "n_layers": decoder.n_layers,
+        "expansion_ratio": _gguf.tidy(decoder.intermediate_size / decoder.hidden_size),
+        "max_seq_len": decoder.max_seq_len,
+        "vocab_size": decoder.vocab_size,
+        "layer_norm_epsilon": decoder.norm_eps,
+        "learned_pos_emb": decoder.position == "learned",
+        "no_bias": not decoder.norm_bias,
+        "norm_type": "low_precision_layernorm",
+        "tie_word_embeddings": decoder.tied_head,
+        "attn_config": attention,
+    }
+
+
+def _more_keys(own: _gguf.Keys, tensors: _gguf.Keys, found: _gguf.Keys) -> dict[str, Any]:
+    attention = {
+        "alibi": own.get("attention.max_alibi_bias", 0.0) != 0.0,
+        "alibi_bias_max": own.get("attention.max_alibi_bias") or None,
+        "clip_qkv": own.get("attention.clamp_kqv"),
+        "qk_ln": "blk.0.attn_q_norm.weight" in tensors,
+    }
+    return {
+        "attn_config": attention,
+        "learned_pos_emb": "position_embd.weight" in tensors,
+        "no_bias": "blk.0.attn_norm.bias" not in tensors,
+    }
+
+
+GGUF = _gguf.Gguf(
+    "mpt",
+    "MptForCausalLM",
+    _config_json,
+    _more_keys,
+    fused=_gguf.QKV,
+    activations=("gelu", "gelu_tanh"),
+)
 _DEFAULTS = {"hidden_act": "gelu", "tie_word_embeddings": True, "max_position_embeddings": 2048}
 
 

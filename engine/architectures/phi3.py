@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from engine.architectures import llama
+from engine.architectures._gguf import QKV, Gguf, without_biases
+from engine.architectures._gguf import Keys as GgufKeys
 from engine.architectures._keys import Keys
 from engine.architectures._names import layers, qkv, tensors
 from engine.config import DecoderConfig
@@ -29,6 +31,43 @@ TENSORS = tensors(
             },
         ),
     }
+)
+
+
+def _config_json(decoder: DecoderConfig) -> dict[str, Any]:
+    keys = without_biases(decoder)
+    del keys["head_dim"]
+    # without a pad_token_id transformers takes one of Phi-3's own vocabulary
+    return {"pad_token_id": None, **keys, "sliding_window": decoder.sliding_window or None}
+
+
+def _more_keys(own: GgufKeys, tensors: GgufKeys, found: GgufKeys) -> dict[str, Any]:
+    """LongRoPE, whose factors are tensors; without them the original length says nothing."""
+    factors = {kind: tensors.get(f"rope_factors_{kind}.weight") for kind in ("long", "short")}
+    given = {f"{kind}_factor": t.float32().tolist() for kind, t in factors.items() if t is not None}
+    if not given:
+        return {}
+    if len(given) == 1:
+        there, other = ("long", "short") if factors["long"] is not None else ("short", "long")
+        raise ValueError(
+            f"rope_factors_{there}.weight is there, rope_factors_{other}.weight is not"
+        )
+    original = own.get("rope.scaling.original_context_length")
+    scaling = {
+        "rope_type": "longrope",
+        "original_max_position_embeddings": original,
+        "attention_factor": own.get("rope.scaling.attn_factor", 1.0),
+    }
+    return {"rope_scaling": {**scaling, **given}}
+
+
+GGUF = Gguf(
+    "phi3",
+    "Phi3ForCausalLM",
+    _config_json,
+    _more_keys,
+    fused={**QKV, "w_gate": "ffn_up", "w_up": "ffn_up"},
+    window_pattern=0,
 )
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from engine.architectures import llama
+from engine.architectures._gguf import Gguf, without_biases
 from engine.architectures._keys import Keys, layer_types
 from engine.config import DecoderConfig
 
 TENSORS = llama.TENSORS
+GGUF = Gguf("qwen2", "Qwen2ForCausalLM", without_biases)
 
 
 def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:

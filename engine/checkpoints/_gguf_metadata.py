@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from engine.checkpoints._gguf_file import GGUFFile, Metadata
+from engine.architectures import ARCHITECTURES, gguf, model_type_of_gguf
+from engine.checkpoints import RawTensor
+from engine.checkpoints._gguf_file import Metadata
+from engine.config import DecoderConfig
 
 # config.json key: GGUF key below the architecture's name
 CONFIG_KEYS = {
@@ -22,6 +25,11 @@ CONFIG_KEYS = {
     "rope_theta": "rope.freq_base",
     "sliding_window": "attention.sliding_window",
     "vocab_size": "vocab_size",
+    "hidden_act": "hidden_activation",
+    "use_parallel_residual": "use_parallel_residual",
+    "rope_local_base_freq": "rope.freq_base_swa",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
 }
 # these pair neighbouring dimensions in the rotation (their converters permute wq and wk);
 # all others pair the two halves of a head
@@ -36,18 +44,17 @@ SAMPLING_KEYS = {
 }
 
 
-def config(file: GGUFFile) -> dict[str, Any]:
+def config(metadata: Metadata, tensors: Mapping[str, RawTensor]) -> dict[str, Any]:
     """What config.json would say. Absent keys stay absent; the architecture reports them."""
-    metadata, tensors = file.metadata, file.tensors
-    model_type = metadata.get("general.architecture")
-    own = metadata.below(f"{model_type}.")
+    name = metadata["general.architecture"]
+    own = metadata.below(f"{name}.")
     found = {key: _one(own[theirs]) for key, theirs in CONFIG_KEYS.items() if theirs in own}
-    found["model_type"] = model_type
+    found["model_type"] = model_type_of_gguf(name)
     found["tie_word_embeddings"] = "output.weight" not in tensors
-    found["attention_bias"] = "blk.0.attn_q.bias" in tensors
+    found["attention_bias"] = any(f"blk.0.attn_{q}.bias" in tensors for q in ("q", "qkv"))
     found["attention_out_bias"] = "blk.0.attn_output.bias" in tensors
     found["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
-    found["rope_interleaved"] = model_type in INTERLEAVED_ROPE
+    found["rope_interleaved"] = name in INTERLEAVED_ROPE
     if "token_embd.weight" in tensors:
         # the metadata's count is at times that before padding; ids index these rows
         found["vocab_size"] = tensors["token_embd.weight"].shape[0]
@@ -57,7 +64,8 @@ def config(file: GGUFFile) -> dict[str, Any]:
         divisors = tensors["rope_freqs.weight"].float32()
         found["rope_frequency_divisors"] = divisors.ravel().tolist()
     found.update(_rotary_fraction(own, found), **_rope_scaling(own))
-    return found
+    family = gguf(found["model_type"]) if found["model_type"] in ARCHITECTURES else None
+    return found if family is None else found | family.more_keys(own, tensors, found)
 
 
 def _one(value: Any) -> Any:
@@ -104,22 +112,30 @@ def _rope_scaling(own: Metadata) -> dict[str, Any]:
     return {"rope_scaling": scaling}
 
 
-def refuse_unsupported(metadata: Metadata) -> None:
-    """ValueError for keys that would change the arithmetic and that the decoder does not have."""
+def refuse_unsupported(metadata: Metadata, decoder: DecoderConfig) -> None:
+    """ValueError for keys that would change the arithmetic and that the decoder does not have, and
+    without the one that its norms need."""
     arch = metadata.get("general.architecture")
     own = metadata.below(f"{arch}.")
     unless = {
         "expert_count": (0,),
         "attention.value_length": (0, own.get("attention.key_length")),
         "attention.causal": (True,),
-        "attn_logit_softcapping": (0.0,),
-        "final_logit_softcapping": (0.0,),
+        "attention.scale": (0.0,),
+        "attention.clamp_kqv": (0.0, decoder.clip_qkv),
+        "attention.max_alibi_bias": (0.0, decoder.alibi_max_bias),
+        "attn_logit_softcapping": (0.0, decoder.attention_softcap),
+        "final_logit_softcapping": (0.0, decoder.logit_softcap),
+        "use_parallel_residual": (decoder.residual == "parallel",),
         "rope.scaling.yarn_ext_factor": (1.0, -1.0),
         "rope.scaling.yarn_log_multiplier": (0.0,),
     }
     for key, harmless in unless.items():
         if key in own and own[key] not in harmless:
             raise ValueError(f"{arch}.{key} is {own[key]!r}, which this build does not support")
+    norm = "layer_norm_rms_epsilon" if decoder.norm == "rmsnorm" else "layer_norm_epsilon"
+    if f"attention.{norm}" not in own:
+        raise ValueError(f"{arch}.attention.{norm} is missing, which its {decoder.norm} needs")
 
 
 def generation_config(metadata: Metadata) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from engine.checkpoints._names import (
     prefixed,
     sharing,
 )
-from engine.checkpoints._parts import rows_of, shifted, transposed
+from engine.checkpoints._parts import is_transposed, rows_of, shifted, transposed
 from engine.checkpoints._safetensors import N_BYTES, read_safetensors
 from engine.config import DecoderConfig
 from engine.shapes import all_shapes
@@ -159,18 +159,22 @@ class HuggingFaceCheckpoint:
     def tensor(self, canonical_name: str) -> RawTensor:
         if canonical_name not in self._stored:
             raise ValueError(f"{self.path}: tensor {canonical_name!r} is missing")
+        return self._as_canonical(canonical_name, self.stored(canonical_name))
+
+    def stored(self, canonical_name: str) -> RawTensor:
+        """The whole tensor that a canonical one is, or is part of, as it lies in the file."""
         tensor = self._tensors[self._stored[canonical_name]]
         if tensor.kind not in N_BYTES or not len(tensor.data):
             raise ValueError(
                 f"{tensor.source}: tensor {tensor.name!r} holds {tensor.shape} of {tensor.kind}; "
                 f"weights are read from {', '.join(N_BYTES)}"
             )
-        return self._as_canonical(canonical_name, tensor)
+        return tensor
 
     def _as_canonical(self, name: str, tensor: RawTensor) -> RawTensor:
         """The stored tensor, or its part, as the decoder has it."""
         own = layout(self.config["model_type"])
-        if own.transposed and name.startswith("layers.") and len(tensor.shape) == 2:
+        if is_transposed(name, len(tensor.shape), own):
             tensor = transposed(tensor)
         if own.norm_offset and name.endswith("_norm"):
             tensor = shifted(tensor, own.norm_offset)

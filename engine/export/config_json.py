@@ -3,60 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from engine import architectures
 from engine.checkpoints import Checkpoint
 from engine.checkpoints.gguf import GGUFCheckpoint
 from engine.config import DecoderConfig, Rope, RopeScaling
 from engine.export.source import Source
+from engine.export.words import plain_rope, require_said
 from engine.rope import inverse_frequencies
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_CLASSES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-}
-# Checkpoint.config's keys that Hugging Face has not
-_OURS = ("rope_interleaved", "rope_frequency_divisors", "attention_out_bias")
 # of Llama 3.1, 3.2 and 3.3; GGUF has only what comes of them
-_LLAMA3 = {
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
+_LLAMA3 = RopeScaling(
+    "llama3", original_max_seq_len=8192, low_freq_factor=1.0, high_freq_factor=4.0
+)
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 
 
 def config_json(source: Source, number: str) -> dict[str, Any]:
-    """The checkpoint's keys in Hugging Face's words. ValueError where it has none for them."""
-    checkpoint, config = source.checkpoint, source.config
-    keys = dict(checkpoint.config)
-    dtype = {"dtype": _DTYPES[number], "torch_dtype": _DTYPES[number]}
-    if not isinstance(checkpoint, GGUFCheckpoint):
-        keys["tie_word_embeddings"] = config.tied_head
-        return keys | {key: value for key, value in dtype.items() if key in keys or key == "dtype"}
-    if config.architecture not in _CLASSES:
-        raise ValueError(
-            f"{config.architecture} is not written as a Hugging Face directory; known are "
-            f"{', '.join(_CLASSES)}"
-        )
-    _require_biases(checkpoint, config)
-    if divisors := keys.get("rope_frequency_divisors"):
-        keys["rope_scaling"] = _llama3_scaling(config, divisors)
-    for key, value in keys.items():
-        if isinstance(value, float):
-            keys[key] = float(str(np.float32(value)))  # 1e-05, which GGUF has as 9.99999974e-06
-    keys |= {name: value for name, value in checkpoint.generation_config.items() if "token" in name}
-    return {
-        "architectures": [_CLASSES[config.architecture]],
-        **{key: value for key, value in keys.items() if key not in _OURS},
-        "hidden_act": "silu",
-        "head_dim": config.head_dim,
-        **dtype,
-    }
+    """The model in Hugging Face's words. ValueError where it has none for it."""
+    if isinstance(source.checkpoint, GGUFCheckpoint):
+        return _from_decoder(source, number)
+    keys = dict(source.checkpoint.config)
+    if isinstance(text := keys.get("text_config"), Mapping):  # of a model that sees pictures, too
+        keys = {**text, "model_type": f"{keys['model_type']}_text"}
+        family = architectures.gguf(keys["model_type"])
+        keys["architectures"] = [family.hf_class] if family else None
+    keys["tie_word_embeddings"] = source.config.tied_head
+    keys["dtype"] = _DTYPES[number]
+    return keys | ({"torch_dtype": _DTYPES[number]} if "torch_dtype" in keys else {})
 
 
 def generation_json(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -67,31 +46,56 @@ def generation_json(checkpoint: Checkpoint) -> dict[str, Any]:
     return keys
 
 
-def _require_biases(checkpoint: Checkpoint, config: DecoderConfig) -> None:
-    if config.architecture == "llama" and config.qkv_bias != config.o_bias:
-        raise ValueError(
-            f"{checkpoint.path.name}: biases of q, k, v and o differ in being there, which a "
-            "Hugging Face Llama cannot say"
-        )
-
-
-def _llama3_scaling(config: DecoderConfig, divisors: Any) -> Mapping[str, Any]:
-    """The rope_scaling that gives these divisors; ValueError where no known one does."""
-    factor = float(round(max(divisors)))
-    scaling = RopeScaling(
-        "llama3",
-        factor=factor,
-        original_max_seq_len=int(_LLAMA3["original_max_position_embeddings"]),
-        low_freq_factor=_LLAMA3["low_freq_factor"],
-        high_freq_factor=_LLAMA3["high_freq_factor"],
+def _from_decoder(source: Source, number: str) -> dict[str, Any]:
+    """In the words of the architecture, which must be read as the same decoder."""
+    checkpoint, config = source.checkpoint, source.config
+    family = architectures.gguf(config.architecture)
+    assert family is not None  # it came from GGUF
+    keys = {
+        "architectures": [family.hf_class],
+        "model_type": config.architecture,
+        **_tidy(family.config_json(replace(config, rope=_named_rope(config)))),
+        **{name: v for name, v in checkpoint.generation_config.items() if "token" in name},
+        "dtype": _DTYPES[number],
+        "torch_dtype": _DTYPES[number],
+    }
+    require_said(
+        architectures.decoder_config(keys),
+        config,
+        f"{checkpoint.path.name}: config.json of {family.hf_class}",
+        "a GGUF file has",
     )
-    size = config.rotary_dim
+    return keys
+
+
+def _tidy(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """1e-05, which GGUF has as 9.99999974e-06."""
+
+    def shortest(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _tidy(value)
+        if isinstance(value, list):
+            return [shortest(item) for item in value]
+        return float(str(np.float32(value))) if isinstance(value, float) else value
+
+    return {key: shortest(value) for key, value in keys.items()}
+
+
+def _named_rope(config: DecoderConfig) -> Rope:
+    """With divisors as the scaling that they come of; ValueError where no known one does."""
+    if config.position != "rope":
+        return Rope()
+    rope, size = config.rope, config.rotary_dim
+    if not rope.frequency_divisors:
+        return plain_rope(rope, size, config.max_seq_len)
+    factor = float(round(max(rope.frequency_divisors)))
+    named = Rope(rope.theta, replace(_LLAMA3, factor=factor), rope.fraction)
     plain, scaled = (
-        inverse_frequencies(Rope(config.rope.theta, kind), size, 0, config.max_seq_len)[0]
-        for kind in (RopeScaling(), scaling)
+        inverse_frequencies(r, size, 0, config.max_seq_len)[0]
+        for r in (replace(named, scaling=RopeScaling()), named)
     )
-    if factor <= 1 or not np.allclose(plain / scaled, divisors, rtol=1e-4):
+    if factor <= 1 or not np.allclose(plain / scaled, rope.frequency_divisors, rtol=1e-4):
         raise ValueError(
             "rope_freqs.weight is none of Llama 3's scalings, so config.json has no words for it"
         )
-    return {"rope_type": "llama3", "factor": factor, **_LLAMA3}
+    return named

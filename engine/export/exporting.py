@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from engine.adapters import Adapter, Base, write_adapter
+from engine.adapters import Adapter, Base, in_modules, write_adapter
 from engine.export import gguf, huggingface
 from engine.export.card import card
 from engine.export.checking import Logits, Report, check, compared, probe_ids, require_close
@@ -89,8 +89,9 @@ def to_peft(folder: str | Path, adapter: Adapter, model: Model, base: str) -> Re
     model.set_adapter(adapter)
     expected = model.logits(ids)
     origin = Base(base, model.fingerprint, model.config.architecture)
+    as_written = in_modules(adapter, model.config)
     with TemporaryDirectory() as temporary:
-        written = write_adapter(Path(temporary) / folder.name, adapter, origin)
+        written = write_adapter(Path(temporary) / folder.name, as_written, origin)
         try:
             model.set_adapter(written)
             found = compared(expected, model.logits(ids))
@@ -99,5 +100,5 @@ def to_peft(folder: str | Path, adapter: Adapter, model: Model, base: str) -> Re
         size = sum(file.stat().st_size for file in written.iterdir())
     report = Report(folder, "peft", size, len(ids), *found)
     require_close(report)
-    write_adapter(folder, adapter, origin)
+    write_adapter(folder, as_written, origin)
     return report

@@ -1,7 +1,8 @@
 """Hugging Face directories: config.json, safetensors, tokenizer files, a card.
 
-Rows of wq and wk stand in Hugging Face's order, whatever the checkpoint's was. From a Hugging Face
-directory all files that are not weights are taken over as they are.
+Tensors are named, fused, turned and their rows ordered as Hugging Face's are, whatever the
+checkpoint's were. From a Hugging Face directory all files that are not weights are taken over as
+they are.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.architectures import architecture
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.architectures import Layout, architecture, layout
+from engine.checkpoints._names import pattern_of
+from engine.checkpoints._parts import as_stored, is_transposed
 from engine.export import floats
 from engine.export.config_json import config_json, generation_json
 from engine.export.source import Source
@@ -30,7 +37,7 @@ Progress = Callable[[str, float], None]
 
 class _Entry(NamedTuple):
     name: str  # Hugging Face's
-    canonical: str
+    parts: list[str]  # canonical
     shape: tuple[int, ...]
     n_bytes: int
 
@@ -65,13 +72,8 @@ def default_number(source: Source) -> str:
 def _write_weights(
     folder: Path, source: Source, number: str, shard_bytes: int, report: Progress
 ) -> None:
-    table = architecture(source.config.architecture).TENSORS
-    entries = []
-    for name, shape in source.shapes.items():
-        n = floats.N_BYTES[number]
-        for size in shape:
-            n *= size
-        entries.append(_Entry(_stored_name(table, name), name, shape, n))
+    own = layout(source.config.architecture)
+    entries = _entries(source, own, number)
     shards = list(_shards(entries, shard_bytes))
     weight_map: dict[str, str] = {}
     done = 0
@@ -83,7 +85,7 @@ def _write_weights(
             out.write(_header(shard, number))
             for entry in shard:
                 report("writing weights", done / len(entries))
-                values = source.tensor(entry.canonical, neighbours=False)
+                values = _values(source, entry, own)
                 try:
                     out.write(floats.packed(values, number).data)
                 except OverflowError as error:
@@ -94,6 +96,31 @@ def _write_weights(
         total = sum(entry.n_bytes for entry in entries)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         _write_json(folder / "model.safetensors.index.json", index)
+
+
+def _entries(source: Source, own: Layout, number: str) -> list[_Entry]:
+    table = architecture(source.config.architecture).TENSORS
+    groups: dict[str, list[str]] = {}
+    for name in source.shapes:
+        layer = name.split(".")[1] if name.startswith("layers.") else ""
+        groups.setdefault(table[pattern_of(name)].replace("{i}", layer), []).append(name)
+    entries = []
+    for stored, parts in groups.items():
+        shapes = [source.shapes[part] for part in parts]
+        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        if is_transposed(parts[0], len(shape), own):
+            shape = shape[::-1]
+        n_bytes = floats.N_BYTES[number] * prod(shape)
+        entries.append(_Entry(stored, parts, shape, n_bytes))
+    return entries
+
+
+def _values(source: Source, entry: _Entry, own: Layout) -> NDArray[np.float32]:
+    stored = source.stored(entry.parts)
+    if stored is not None:
+        return stored
+    parts = [source.tensor(part, own.interleaved) for part in entry.parts]
+    return as_stored(entry.parts[0], parts, own, source.config.head_dim)
 
 
 def _shards(entries: list[_Entry], most: int) -> Iterator[list[_Entry]]:
@@ -117,13 +144,6 @@ def _header(shard: list[_Entry], number: str) -> bytes:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _stored_name(table: dict[str, str], name: str) -> str:
-    if not name.startswith("layers."):
-        return table[name]
-    _, layer, rest = name.split(".", 2)
-    return table[f"layers.{{i}}.{rest}"].format(i=layer)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -5,7 +5,7 @@ All arithmetic is float32, one tensor in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from engine.adapters import Adapter, pairs_for
 from engine.checkpoints import Checkpoint, open_checkpoint
+from engine.checkpoints.huggingface import HuggingFaceCheckpoint
 from engine.head_rows import in_halves, interleaved, n_heads_of, require_whole_rotation
 from engine.shapes import all_shapes
 
@@ -59,8 +60,8 @@ class Source:
     def tensor(self, name: str, neighbours: bool) -> Floats:
         """Values in float32.
 
-        neighbours  whether rows of wq and wk are to stand as in GGUF files of llama, where the
-                    rotation pairs neighbours, or as in Hugging Face's
+        neighbours  whether rows of wq and wk are to stand so that the rotation pairs neighbours, as
+                    in GGUF files of llama, or the halves of a head, as in Hugging Face's
         """
         values = self._values(name)
         if self.config.rope.interleaved == neighbours:
@@ -69,6 +70,16 @@ class Source:
             return values
         require_whole_rotation(self.config)
         return interleaved(values, n_heads) if neighbours else in_halves(values, n_heads)
+
+    def stored(self, names: Sequence[str]) -> Floats | None:
+        """The values of a Hugging Face checkpoint's own tensor, of which these are the parts: not
+        by way of the decoder's, where norms with an offset would be rounded. None where something
+        changed, or from another container."""
+        if not isinstance(self.checkpoint, HuggingFaceCheckpoint):
+            return None
+        if any(self.is_changed(name) for name in names):
+            return None
+        return self.checkpoint.stored(names[0]).float32()
 
     def _values(self, name: str) -> Floats:
         if name in self._tensors:

@@ -19,7 +19,7 @@ from engine.weights import Weights
 from tests.parity.reference import random_weights
 
 SIZES: dict[str, Any] = {
-    "architecture": "test",
+    "architecture": "llama",
     "vocab_size": 97,
     "hidden_size": 72,
     "intermediate_size": 136,

@@ -152,7 +152,6 @@ def test_stored_halves_are_widened(folder: Path, number: type[Any]) -> None:
         ({"use_dora": True}, r"DoRA \(use_dora\) is not supported"),
         ({"modules_to_save": ["lm_head"]}, "whole modules beside the pairs"),
         ({"trainable_token_indices": [1]}, "trained tokens"),
-        ({"fan_in_fan_out": True}, "transposed weights"),
         ({"bias": "lora_only"}, "trained biases"),
         ({"kasa_config": {"beta": 1}}, "kasa_config is not supported"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3'; only LORA is read"),

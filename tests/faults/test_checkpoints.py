@@ -88,6 +88,7 @@ def write_gguf(path: Path) -> bytes:
     writer.add_head_count([4, 4])
     writer.add_context_length(128)
     writer.add_rope_freq_base(1e4)
+    writer.add_layer_norm_rms_eps(1e-5)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(["<s>", "</s>", "é", "▁a"])
     writer.add_token_scores([0.0, 0.0, -1.0, -2.0])

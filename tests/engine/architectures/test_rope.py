@@ -102,9 +102,13 @@ def test_gguf_sets_interleaving_and_divisors() -> None:
     ("config", "message"),
     [
         (
-            {"rope_scaling": {"type": "longrope"}},
-            r"rope_scaling\.type must be one of default, linear, dynamic, llama3, yarn, "
-            "got 'longrope'",
+            {"rope_scaling": {"type": "ntk"}},
+            r"rope_scaling\.type must be one of default, linear, dynamic, llama3, yarn, longrope, "
+            "got 'ntk'",
+        ),
+        (
+            {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 7}},
+            r"rope_scaling\.short_factor has 7 items, half the rotary dimension is 8",
         ),
         ({"rope_scaling": {"rope_type": ["yarn"]}}, r"rope_scaling\.rope_type must be one of"),
         ({"rope_scaling": {"type": "linear"}}, r"rope_scaling\.factor is missing"),

@@ -357,9 +357,12 @@ def test_a_tokenizer_that_cuts_otherwise_is_noticed(
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"model_type": "mistral", "sliding_window": 8}, "a sliding window of 8 tokens"),
+        ({"model_type": "mistral", "sliding_window": 8}, "sliding_window 8"),
         ({"hidden_act": "gelu"}, "the activation gelu"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "dynamic scaling"),
+        (
+            {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+            "scaling 'dynamic' of the rotation",
+        ),
         ({"partial_rotary_factor": 0.5}, "a rotation of 12 of 24 dimensions"),
     ],
 )
