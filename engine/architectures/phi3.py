@@ -44,7 +44,11 @@ def _config_json(decoder: DecoderConfig) -> dict[str, Any]:
 def _more_keys(own: GgufKeys, tensors: GgufKeys, found: GgufKeys) -> dict[str, Any]:
     """LongRoPE, whose factors are tensors; without them the original length says nothing."""
     factors = {kind: tensors.get(f"rope_factors_{kind}.weight") for kind in ("long", "short")}
-    given = {f"{kind}_factor": t.float32().tolist() for kind, t in factors.items() if t is not None}
+    given = {
+        f"{kind}_factor": t.float32().ravel().tolist()
+        for kind, t in factors.items()
+        if t is not None
+    }
     if not given:
         return {}
     if len(given) == 1:

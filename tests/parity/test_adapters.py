@@ -10,7 +10,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 import engine
-from engine.adapters import Adapter, Base, read_adapter, write_adapter
+from engine.adapters import Adapter, Base, in_modules, read_adapter, write_adapter
+from engine.export import Source
+from engine.export.gguf import write_file
 from tests.engine.test_low_rank import random_pairs
 from tests.tiny import PROMPT_IDS, tiny_checkpoint
 
@@ -21,11 +23,11 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings(_OLD_NAME)]
 NAME = "llama-grouped"
 
 
-def base_model() -> Any:
+def base_model(name: str = NAME) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    path = tiny_checkpoint(NAME)
+    path = tiny_checkpoint(name)
     return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
 
 
@@ -80,6 +82,68 @@ def test_what_peft_writes_is_read_here(tmp_path: Path, options: dict[str, Any]) 
     theirs.save_pretrained(tmp_path / "theirs")
     model = engine.load(tiny_checkpoint(NAME), kv_cache="f32", adapter=tmp_path / "theirs")
     assert_close(model.logits(PROMPT_IDS), logits_of(theirs))
+
+
+# q, k and v in one module: head by head, one after another, by inputs; gate and up in one
+FUSED = ("neox", "mpt", "gpt2", "phi3")
+
+
+@pytest.mark.parametrize("name", [*FUSED, "gptj"])
+@pytest.mark.parametrize("only", [(), ("wk", "w_up")], ids=["all", "some"])
+def test_peft_loads_pairs_of_fused_modules(
+    tmp_path: Path, name: str, only: tuple[str, ...]
+) -> None:
+    from peft import PeftModel
+
+    model = engine.load(tiny_checkpoint(name), kv_cache="f32")
+    adapter = Adapter("polite", 4, 0.5, random_pairs(model.config, 4, only))
+    origin = Base(name, model.fingerprint, model.config.architecture)
+    folder = write_adapter(tmp_path / "polite", in_modules(adapter, model.config), origin)
+    theirs = logits_of(PeftModel.from_pretrained(base_model(name), folder))
+    model.set_adapter(adapter)
+    ours = model.logits(PROMPT_IDS)
+    assert_close(ours, theirs)
+    model.set_adapter(folder)
+    # each matrix has its own pair again, with the rank that it had
+    np.testing.assert_array_equal(model.logits(PROMPT_IDS), ours)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_what_peft_writes_of_fused_modules_is_read_here(tmp_path: Path, name: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    transposed = name == "gpt2"
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=5,
+        lora_alpha=10,
+        target_modules="all-linear",
+        fan_in_fan_out=transposed,
+    )
+    theirs = get_peft_model(base_model(name), config)
+    shake(theirs)
+    theirs.save_pretrained(tmp_path / "theirs")
+    model = engine.load(tiny_checkpoint(name), kv_cache="f32", adapter=tmp_path / "theirs")
+    expected = logits_of(theirs)
+    assert_close(model.logits(PROMPT_IDS), expected)
+    # and on the GGUF file of the same model
+    file = tmp_path / "m.gguf"
+    with file.open("wb") as out:
+        write_file(out, Source(tiny_checkpoint(name)), "f32", name)
+    model = engine.load(file, kv_cache="f32", adapter=tmp_path / "theirs")
+    assert_close(model.logits(PROMPT_IDS), expected)
+
+
+def test_a_fused_pair_of_another_model_is_refused(tmp_path: Path) -> None:
+    model = engine.load(tiny_checkpoint("phi3"))
+    adapter = Adapter("polite", 4, 0.5, random_pairs(model.config, 4, ("wq", "wk", "wv")))
+    found = in_modules(adapter, model.config)
+    cut = {name: (a, b[:-8]) for name, (a, b) in found.matrices.items()}
+    with pytest.raises(ValueError, match=r"polite: layers.0.wq and layers.0.wk and layers.0.wv "
+                                         r"have 200 rows, lora_B has 192; it belongs"):  # fmt: skip
+        model.set_adapter(found._replace(matrices=cut))
+    with pytest.raises(ValueError, match=r"layers.0.wq is a part of a module of phi3"):
+        write_adapter(tmp_path / "polite", adapter, Base("phi3", "", "phi3"))
 
 
 def test_peft_s_dora_is_refused(tmp_path: Path) -> None:
