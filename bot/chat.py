@@ -59,7 +59,7 @@ class Chat:
         """
 
         def commit(answer: str, reason: str, shown: Evidence | None) -> None:
-            self.exchanges.append(_answered(text, _opened(_whole(answer, reason)), reason, shown))
+            self.exchanges.append(_answered(text, self._kept(answer, reason), reason, shown))
 
         asked = Exchange(text, evidence=evidence)
         return self._turn([*self.exchanges, asked], self.settings, commit)
@@ -70,7 +70,7 @@ class Chat:
 
         def commit(answer: str, reason: str, shown: Evidence | None) -> None:
             if answer or not last.answer:  # stopped before the first word: the old one stays
-                whole = _opened(_whole(answer, reason))
+                whole = self._kept(answer, reason)
                 self.exchanges[-1] = _answered(last.question, whole, reason, shown)
 
         asked = Exchange(last.question, evidence=evidence)
@@ -168,6 +168,11 @@ class Chat:
         return tokenizer.encode_chat(messages, add_generation_prompt=False) if messages else []
 
     @property
+    def template_name(self) -> str:
+        """Of the template in use; "jinja" is the model's own."""
+        return self._ready(self.settings)[1].template.name
+
+    @property
     def view(self) -> View:
         """What the last prompt left out."""
         return replace(self._view, n_dropped=self.first_in_view)
@@ -193,7 +198,7 @@ class Chat:
 
         left_out = range(before + 1, prompt.n_dropped + 1)
         params = sampling_params(settings, tokenizer.template.stop_strings)
-        continues = bool(exchanges[-1].answer)
+        continues = bool(exchanges[-1].answer) or self._continues
         return Turn(
             model, prompt.ids, params, finish, settings.stop, left_out, continues, evidence=shown
         )
@@ -228,6 +233,24 @@ class Chat:
         from engine.templates import template_named
 
         return template_named(name)
+
+    @property
+    def _continues(self) -> bool:
+        """Whether answers go on in the middle of what was typed: base models have no turns."""
+        from engine.templates import continues
+
+        _, tokenizer = self._ready(self.settings)
+        return continues(tokenizer.template)
+
+    def _kept(self, answer: str, reason: str) -> str:
+        """A new answer as the conversation keeps it.
+
+        Without the one blank that many tokenizers put before a first word, unless it counts; more
+        is indentation. Templates that separate by a blank write it themselves.
+        """
+        whole = _whole(answer, reason)
+        is_blank = whole[:1] == " " and whole[1:2] != " "
+        return whole[1:] if is_blank and not self._continues else whole
 
     def last(self, verb: str) -> Exchange:
         """The last exchange; ValueError when there is nothing to `verb`."""
@@ -264,14 +287,6 @@ def _answered(question: str, answer: str, reason: str, evidence: Evidence | None
 def _key(*circumstances: object) -> str:
     """What a View was found for, in a few letters that tell nothing of a system prompt."""
     return hashlib.sha256(repr(circumstances).encode()).hexdigest()[:16]
-
-
-def _opened(answer: str) -> str:
-    """Without the one blank that many tokenizers put before a first word; more is indentation.
-
-    Templates that separate by a blank write it themselves.
-    """
-    return answer[1:] if answer[:1] == " " and answer[1:2] != " " else answer
 
 
 def _whole(answer: str, finish_reason: str) -> str:

@@ -81,6 +81,11 @@ def stats(state: ShellState, argument: str) -> None:
         render.out(f"sparsity: {level_line(found.sparsity.level, cost_in_use(found))}")
         if found.adapter is not None:
             render.out(f"adapter: {adapters.line_of(found.adapter)}")
+        now, most = found.kv_bytes(), found.kv_bytes(found.max_seq_len)
+        render.out(
+            f"keys and values ({found.kv_cache}): {now / 2**20:,.1f} MiB, up to "
+            f"{most / 2**20:,.1f} MiB at {found.max_seq_len:,} tokens"
+        )
     if peak := _peak_memory():
         render.out(f"memory: {peak / 2**20:,.0f} MiB at most")
 

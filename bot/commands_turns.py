@@ -40,7 +40,8 @@ def raw_prompt(state: ShellState, argument: str) -> None:
     text, n_tokens, budget = chat.shown_prompt(argument or None, evidence)
     render.out(text)
     render.note(
-        f"{n_tokens:,} tokens; {budget.tokens:,} fit before an answer of {budget.reserve:,}"
+        f"{n_tokens:,} tokens; {budget.tokens:,} fit before an answer of {budget.reserve:,}; "
+        f"template {chat.template_name}"
     )
 
 

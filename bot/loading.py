@@ -28,7 +28,7 @@ class LoadedModel:
     """A model and the name it was asked for by.
 
     level    of sparsity that it was asked to have; model.sparsity says which one it has
-    news     what the user should be told about that, or ""
+    news     lines that the user should be told
     adapter  that it was asked to have; model.adapter says which one it has
     refused  why it has not got it, or ""
     """
@@ -36,7 +36,7 @@ class LoadedModel:
     name: str
     model: Model
     level: Level = "off"
-    news: str = ""
+    news: tuple[str, ...] = ()
     adapter: str | None = None
     refused: str = ""
 
@@ -130,6 +130,7 @@ def load_model(
         found.path,
         max_seq_len=settings.max_seq_len,
         threads=settings.threads,
+        kv_cache=settings.kv_cache,
         on_progress=on_progress,
     )
     if model.tokenizer is None:
@@ -139,8 +140,23 @@ def load_model(
         )
     adapter = wanted_adapter(settings)
     refused = "" if adapter is None else use_adapter(model, adapter)
-    news = use_level(model, settings.sparsity, on_progress, calibration)
-    return LoadedModel(found.name, model, settings.sparsity, news, adapter, refused)
+    level_news = use_level(model, settings.sparsity, on_progress, calibration)
+    news = (_form_news(found.name, model, settings), model.context_note, level_news)
+    lines = tuple(line for line in news if line)
+    return LoadedModel(found.name, model, settings.sparsity, lines, adapter, refused)
+
+
+def _form_news(name: str, model: Model, settings: Settings) -> str:
+    """That a model goes on with what is typed, where nobody asked for that; or ""."""
+    from engine.templates import continues
+
+    assert model.tokenizer is not None
+    if settings.template is not None or not continues(model.tokenizer.template):
+        return ""
+    return (
+        f"{name} knows no turns: it goes on with what you type; template=plain asks it as a chat "
+        "model is asked"
+    )
 
 
 def checkpoint_settings(model: Model) -> dict[str, Value]:

@@ -71,6 +71,12 @@ def _templates() -> Sequence[str]:
     return TEMPLATES
 
 
+def _kv_formats() -> Sequence[str]:
+    from engine.kv_formats import KV_FORMATS
+
+    return sorted(KV_FORMATS)
+
+
 def _set(default: Value, rule: Rule) -> Any:
     return field(default=default, metadata={"rule": rule})
 
@@ -127,6 +133,12 @@ class Settings:
     )
     max_seq_len: int | None = _set(
         None, Rule("int", "context length in tokens; not set = the model's", low=2, felt="load")
+    )
+    kv_cache: str | None = _set(
+        None,
+        Rule(
+            "text", "how keys and values are kept; not set = f16", felt="load", choices=_kv_formats
+        ),
     )
     kb: str | None = _set(
         None, Rule("text", "knowledge base to answer from; off = none", felt="set")

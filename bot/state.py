@@ -255,8 +255,8 @@ class ShellState:
         self.config.layers["checkpoint"] = checkpoint_settings(loaded.model)
         self.tried_level = loaded.level
         self._say_adapter(loaded.adapter, loaded.refused)
-        if loaded.news:
-            render.note(loaded.news)
+        for line in loaded.news:
+            render.note(line)
         self.apply_settings()
         self._try_levels(loaded.model)
 

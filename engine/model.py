@@ -18,6 +18,7 @@ from engine.cache import KVCache
 from engine.cache_dir import cache_dir
 from engine.checkpoints import open_checkpoint
 from engine.config import DecoderConfig
+from engine.context import context_of, within_memory
 from engine.cores import default_threads
 from engine.decoder import Decoder
 from engine.fingerprint import fingerprint
@@ -27,7 +28,7 @@ from engine.kernels.cpu import instructions
 from engine.kv_formats import kv_format, kv_format_for
 from engine.lookup import CallTimes
 from engine.low_rank import pack_low_rank
-from engine.recommended import context_of, generation_defaults_of, stop_ids_of
+from engine.recommended import generation_defaults_of, stop_ids_of
 from engine.sampling import SamplingParams
 from engine.sparsity.levels import Sparsity, apply, sparsity_of
 from engine.sparsity.trained import Trained, read_trained
@@ -52,6 +53,7 @@ class Model:
     generation_defaults: dict[str, float]  # sampling values that the checkpoint recommends
     packed_file: Path | None = None  # of the packed weights
     trained: Trained | None = None  # thresholds that the weights were trained for
+    context_note: str = ""  # what the user should be told about max_seq_len
     cache: KVCache = field(init=False)
     sparsity: Sparsity = field(init=False, default_factory=Sparsity)  # what is skipped
     call_times: CallTimes = field(init=False, default_factory=CallTimes)  # of decoding, for lookup
@@ -93,6 +95,16 @@ class Model:
     def instructions(self) -> str:
         """The CPU's instructions that kernels are compiled for, one of kernels.cpu.INSTRUCTIONS."""
         return instructions()
+
+    @property
+    def kv_cache(self) -> str:
+        """The format of keys and values."""
+        return self.cache.format_name
+
+    def kv_bytes(self, n_tokens: int | None = None) -> int:
+        """Of the keys and values of so many tokens; None: of those that are held now."""
+        n_tokens = len(self.cache.token_ids) if n_tokens is None else n_tokens
+        return n_tokens * self.cache.bytes_per_token
 
     def set_threads(self, threads: int | None) -> None:
         """Compute on so many threads from the next call on; None = the cores of this process.
@@ -274,7 +286,9 @@ def load(
     tokenizer = load_tokenizer(checkpoint)
     decoder = Decoder(config, weights, team, kv_cache or kv_format_for(weights))
     report("starting" if is_compiled() else "compiling kernels (first start)", 0.0)
-    decoder.extend(decoder.new_cache(), [0])
+    cache = decoder.new_cache()
+    context = within_memory(context, max_seq_len, cache.bytes_per_token, cache.format_name)
+    decoder.extend(cache, [0])
     report("ready", 1.0)
     logger.info("loaded {} ({} layers, {:,} bytes)", path, config.n_layers, weights.n_bytes)
     model = Model(
@@ -283,11 +297,12 @@ def load(
         tokenizer=tokenizer,
         decoder=decoder,
         fingerprint=digest,
-        max_seq_len=context,
+        max_seq_len=context.n_tokens,
         stop_ids=stop_ids_of(checkpoint, tokenizer),
         generation_defaults=generation_defaults_of(checkpoint),
         packed_file=packed_file,
         trained=read_trained(checkpoint.path, config.n_layers, digest),
+        context_note=context.note,
     )
     if adapter is not None:
         model.set_adapter(adapter)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its context, of where answers end and of how to sample."""
+"""What a checkpoint says of where answers end and of how to sample."""
 
 from __future__ import annotations
 
@@ -7,26 +7,10 @@ from typing import Any
 from loguru import logger
 
 from engine.checkpoints import Checkpoint
-from engine.config import DecoderConfig
 from engine.sampling import SamplingParams
 from engine.tokenizer import Tokenizer
 
 _SAMPLING_KEYS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-
-
-def context_of(config: DecoderConfig, asked: int | None) -> int:
-    """Tokens of prompt and answer together; None = the checkpoint's own. ValueError."""
-    if asked is None:
-        return config.max_seq_len
-    if asked < 2:
-        raise ValueError(f"max_seq_len must be at least 2, got {asked}")
-    if asked > config.max_seq_len:
-        if config.position == "learned":
-            raise ValueError(
-                f"max_seq_len {asked} is beyond the {config.max_seq_len} positions of the weights"
-            )
-        logger.warning("context of {} beyond the trained {}", asked, config.max_seq_len)
-    return asked
 
 
 def stop_ids_of(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> frozenset[int]:

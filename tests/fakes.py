@@ -194,6 +194,11 @@ class FakeModel:
     adapters: list[str | None] = field(default_factory=list)  # that were set
     misfits: set[str] = field(default_factory=set)  # names of adapters that it refuses
     methods: list[LevelCost] = field(default_factory=list)
+    context_note: str = ""
+    kv_cache: str = "f16"
+
+    def kv_bytes(self, n_tokens: int | None = None) -> int:
+        return 1024 * (len(self.cached) if n_tokens is None else n_tokens)
 
     def cached_prefix(self, ids: Sequence[int]) -> int:
         same = itertools.takewhile(

@@ -137,8 +137,8 @@ class Answer:
             status.clear()
         if loaded.refused:
             raise ValueError(loaded.refused)  # an answer without it would pass for one with it
-        if loaded.news:
-            render.note(loaded.news)
+        for line in loaded.news:
+            render.note(line)
         return loaded
 
     def _chat(self) -> Chat:

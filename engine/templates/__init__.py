@@ -16,9 +16,18 @@ from typing import Any, Protocol, cast
 
 from loguru import logger
 
+from engine.templates._forms import form_of
 from engine.templates._messages import Message, Messages
 
-__all__ = ["TEMPLATES", "ChatTemplate", "Message", "Messages", "template_for", "template_named"]
+__all__ = [
+    "TEMPLATES",
+    "ChatTemplate",
+    "Message",
+    "Messages",
+    "continues",
+    "template_for",
+    "template_named",
+]
 
 TEMPLATES = tuple(sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_")))
 
@@ -66,6 +75,8 @@ class TemplateSource(Protocol):
     @property
     def path(self) -> Path: ...
     @property
+    def config(self) -> Mapping[str, Any]: ...
+    @property
     def tokenizer_config(self) -> Mapping[str, Any]: ...
     @property
     def chat_template(self) -> str | None: ...
@@ -89,14 +100,14 @@ def template_for(
     special_tokens: Mapping[str, str] | None = None,
     vocabulary: Container[str] = (),
 ) -> ChatTemplate:
-    """The template `name`, or by default the checkpoint's own, or one that its vocabulary suggests.
+    """The template `name`, or by default the checkpoint's own, or one that fits its names.
 
     special_tokens  "bos_token", "eos_token", … as the jinja template sees them; default: those of
                     the checkpoint's tokenizer_config
-    vocabulary      token strings; with <|im_start|> among them ChatML is the default, else plain
+    vocabulary      token strings; with <|im_start|> among them ChatML is the default
     """
     if name is None and _own_template(checkpoint) is None:
-        name = "chatml" if "<|im_start|>" in vocabulary else "plain"
+        name = form_of(checkpoint.path, checkpoint.config, vocabulary)
         logger.info("{} has no chat template; using {!r}", checkpoint.path.name, name)
     if name not in (None, "jinja"):
         return template_named(name)
@@ -109,6 +120,11 @@ def template_for(
     if special_tokens is None:
         special_tokens = special_tokens_of(checkpoint.tokenizer_config)
     return JinjaTemplate(source, special_tokens)
+
+
+def continues(template: ChatTemplate) -> bool:
+    """Whether it has no turns: what is typed is continued."""
+    return bool(getattr(template, "continues", False))
 
 
 def special_tokens_of(tokenizer_config: Mapping[str, Any]) -> dict[str, str]:

@@ -17,9 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.templates import continues
+
 if TYPE_CHECKING:
     from data.datasets import Row, Turn
     from engine.config import DecoderConfig
+    from engine.templates import ChatTemplate
     from engine.tokenizer import Tokenizer
     from engine.training.settings import TrainSettings
 
@@ -98,7 +101,7 @@ def _text_ids(text: str, tokenizer: Tokenizer) -> list[int]:
 
 def _chat_ids(turns: Sequence[Turn], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
     """The shell's prompt for the last trained answer, that answer, and which ids are labels."""
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    messages = [{"role": turn.role, "content": _said(turn, tokenizer.template)} for turn in turns]
     if any(turn.trained and turn.role != "assistant" for turn in turns):
         token_ids = _conversation_ids(messages, tokenizer)
         return token_ids, [True] * len(token_ids)
@@ -114,6 +117,12 @@ def _chat_ids(turns: Sequence[Turn], tokenizer: Tokenizer) -> tuple[list[int], l
     for number in reversed(earlier):  # the last first: indices before it hold when it is respelled
         _mark(messages[: number + 1], token_ids, trained, tokenizer)
     return token_ids, trained
+
+
+def _said(turn: Turn, template: ChatTemplate) -> str:
+    """What the turn adds to the text: a model without turns begins its answer on a new line."""
+    is_answer = turn.role == "assistant" and continues(template)
+    return f"\n{turn.content}" if is_answer and not turn.content[:1].isspace() else turn.content
 
 
 def _mark(

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from data.files import megabytes
+from engine.memory import available_bytes, used_bytes
 from engine.shapes import matrix_shapes
 from engine.training.bases import width
-from engine.training.memory import available_bytes, used_bytes
 from engine.training.methods import method
 from engine.training.model import Trainable
 from engine.training.optimizers import is_lazy

@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 
 from engine.cores import default_threads
-from engine.training.memory import peak_bytes
+from engine.memory import peak_bytes
 from engine.training.optimizers import optimizer
 from engine.training.probe import probe
 from engine.training.rehearsal_result import Rehearsal

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from engine.cores import default_threads
+from engine.memory import used_bytes
 from engine.training.aims import Aim, Plain, aim_of
 from engine.training.allocator import freed_memory_kept
 from engine.training.events import Event, Finished, Result, Started, Step, Warned
 from engine.training.feed import Fed
-from engine.training.memory import used_bytes
 from engine.training.optimizers import optimizer
 from engine.training.probe import Probe, probe
 from engine.training.progress import Clock

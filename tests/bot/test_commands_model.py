@@ -47,9 +47,10 @@ def test_stats_of_the_last_answer_and_of_all(talk: Talk) -> None:
     )
     assert session.lines[9] == "threads: 2, instructions: avx2"
     assert session.lines[10] == "sparsity: off"
-    assert re.fullmatch(r"memory: [\d,]+ MiB at most", session.lines[11])
-    assert session.lines[13] == "stats after each answer: off"
-    assert session.lines[15] == "sparsechat: /stats takes on, off or nothing, got 'maybe'"
+    assert session.lines[11] == ("keys and values (f16): 0.1 MiB, up to 4.0 MiB at 4,096 tokens")
+    assert re.fullmatch(r"memory: [\d,]+ MiB at most", session.lines[12])
+    assert session.lines[14] == "stats after each answer: off"
+    assert session.lines[16] == "sparsechat: /stats takes on, off or nothing, got 'maybe'"
 
 
 def test_stats_on_shows_a_line_after_each_answer(talk: Talk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bot.prompt import Exchange
+from engine.templates import template_named
 from tests.bot.conftest import Talk, ctrl_c_before_token
 from tests.fakes import FakeModel, FakeTokenizer, Reply
 
@@ -51,9 +52,8 @@ def test_raw_prompt_shows_what_the_model_sees_with_its_special_tokens(talk: Talk
         "sparsechat: nothing was said yet; /raw_prompt TEXT shows what TEXT would become"
     )
     conversation = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHi.<|im_end|>\n"
-    assert f">>> /raw_prompt\n{conversation}\n[29 tokens; 3,584 fit before an answer of 512]" in (
-        session.text
-    )
+    note = "[29 tokens; 3,584 fit before an answer of 512; template chatml]"
+    assert f">>> /raw_prompt\n{conversation}\n{note}" in session.text
     asked = conversation + "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n"
     assert f">>> /raw And?\n{asked}\n[" in session.text
     assert len(session.model.prompts) == 1
@@ -196,3 +196,18 @@ def test_turns_that_undo_makes_room_for_come_back_into_view(talk: Talk) -> None:
     session = talk(keys, *(f"answer {n}" for n in range(1, 7)), model=model)
     assert "question number 1" in session.model.prompt_text()
     assert "question number 3" not in session.model.prompt_text()
+
+
+def test_a_base_model_goes_on_where_the_text_ends(talk: Talk) -> None:
+    model = FakeModel()
+    assert model.tokenizer is not None
+    model.tokenizer.template = template_named("completion")
+    session = talk("Once upon a ti\rShe\r/raw_prompt\r", "me.", " ran.", model=model)
+    assert session.lines[1].startswith("[tiny knows no turns: it goes on with what you type; ")
+    assert [model.prompt_text(n) for n in (0, 1)] == [
+        "Once upon a ti",
+        "Once upon a time.\nShe",
+    ]
+    assert model.continued == [True, True]
+    assert "Once upon a time.\nShe ran.\n[" in session.text
+    assert session.lines[-2].endswith("; template completion]")

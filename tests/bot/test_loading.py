@@ -11,6 +11,7 @@ from bot.interrupts import Interrupts
 from bot.loading import Interrupted, ModelLoader, checkpoint_settings, find_model
 from bot.settings import Settings
 from bot.worker import Worker
+from engine.templates import template_named
 from tests.bot.conftest import press_ctrl_c
 from tests.fakes import FakeEngine, FakeModel, report_on
 
@@ -114,9 +115,9 @@ def test_a_level_without_a_calibration_gets_one_while_the_model_loads(
     loaded = wait(loader, stages)
     assert stages == ["calibrating sparsity, once for this model: answers … 50 %"]
     assert loaded.model.sparsity.level == loaded.level == "balanced"
-    assert loaded.news == "sparsity was calibrated in 0 s, once for this model"
+    assert loaded.news == ("sparsity was calibrated in 0 s, once for this model",)
     loader.start(find_model("tiny"), Settings(model="tiny", sparsity="fast"))
-    assert (wait(loader).news, engine.calibrations) == ("", 1)
+    assert (wait(loader).news, engine.calibrations) == ((), 1)
 
 
 def test_ctrl_c_ends_a_calibration_and_the_model_answers_without(
@@ -134,8 +135,25 @@ def test_ctrl_c_ends_a_calibration_and_the_model_answers_without(
         loaded = loader.wait(interrupts, press)
     assert len(stages) == 1 and loaded.model.sparsity.level == "off"
     assert loaded.news == (
-        "the calibration was stopped, so that sparsity is off until balanced is asked for again"
+        "the calibration was stopped, so that sparsity is off until balanced is asked for again",
     )
+
+
+def test_what_there_is_to_say_of_form_and_context_is_said_once(
+    engine: FakeEngine, loader: ModelLoader
+) -> None:
+    model = engine.models["tiny"]
+    assert isinstance(model, FakeModel) and model.tokenizer is not None
+    model.tokenizer.template = template_named("completion")
+    model.context_note = "the context is long"
+    loader.start(find_model("tiny"), Settings(model="tiny"))
+    assert wait(loader).news == (
+        "tiny knows no turns: it goes on with what you type; template=plain asks it as a chat "
+        "model is asked",
+        "the context is long",
+    )
+    loader.start(find_model("tiny"), Settings(model="tiny", template="plain"))
+    assert wait(loader).news == ("the context is long",)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,12 @@ def test_values_are_read(name: str, value: object, parsed: object) -> None:
         ("stop", "", "stop takes text, got ''"),
         ("stop", [1], "stop takes text, got [1]"),
         ("system", 3, "system takes text, got 3"),
-        ("template", "nope", "template takes one of chatml, human_bot, jinja, plain, got 'nope'"),
+        (
+            "template",
+            "nope",
+            "template takes one of chatml, completion, human_bot, jinja, llama2, llama2_32k, mpt, "
+            "plain, got 'nope'",
+        ),
     ],
 )
 def test_a_refused_value_names_setting_rule_and_value(

@@ -28,6 +28,7 @@ class Source:
     """The parts of a checkpoint that templates read."""
 
     path: Path = Path("tiny.gguf")
+    config: dict[str, Any] = field(default_factory=dict)
     tokenizer_config: dict[str, Any] = field(default_factory=dict)
     chat_template: str | None = None
 
@@ -48,15 +49,28 @@ FIXED = {
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
         "<|im_start|>user\nBye<|im_end|>\n"
     ),
+    "completion": "HiHello.\nBye",
+    "llama2": "[INST] Hi [/INST] Hello. </s><s>[INST] Bye [/INST]",
+    "llama2_32k": "[INST]\nHi\n[/INST]\n\nHello.\n\n[INST]\nBye\n[/INST]\n\n",
 }
-HEADER = {"human_bot": "<bot>:", "plain": "Assistant:", "chatml": "<|im_start|>assistant\n"}
+FIXED["mpt"] = (
+    "<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. "
+    "The assistant gives helpful and honest answers.<|im_end|>\n" + FIXED["chatml"]
+)
+IN_TURNS = sorted(FIXED.keys() - {"completion"})
+HEADER = {
+    "human_bot": "<bot>:",
+    "plain": "Assistant:",
+    "chatml": "<|im_start|>assistant\n",
+    "mpt": "<|im_start|>assistant\n",
+}
 
 
 @pytest.mark.parametrize("name", FIXED)
 def test_fixed_templates_write_what_they_promise(name: str) -> None:
     template = template_named(name)
     assert template.name == name
-    assert template.render(TALK) == FIXED[name] + HEADER[name]
+    assert template.render(TALK) == FIXED[name] + HEADER.get(name, "")
     assert template.render(TALK, add_generation_prompt=False) == FIXED[name]
     assert not template.writes_bos
 
@@ -67,11 +81,48 @@ def test_fixed_templates_write_what_they_promise(name: str) -> None:
         ("human_bot", "Be brief.\n\n"),
         ("plain", "Be brief.\n\n"),
         ("chatml", "<|im_start|>system\nBe brief.<|im_end|>\n"),
+        ("completion", "Be brief.\n\n"),
     ],
 )
 def test_system_text_comes_first(name: str, expected: str) -> None:
     rendered = template_named(name).render([SYSTEM, *TALK], add_generation_prompt=False)
     assert rendered == expected + FIXED[name]
+
+
+def test_a_system_text_replaces_mpt_s_and_stands_in_llama_2_s_first_question() -> None:
+    chatml = template_named("chatml").render([SYSTEM, *TALK])
+    assert template_named("mpt").render([SYSTEM, *TALK]) == chatml
+    llama2 = template_named("llama2").render([SYSTEM, *TALK])
+    assert llama2.startswith("[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello. </s><s>")
+    assert template_named("llama2_32k").render([SYSTEM, TALK[0]]) == (
+        "[INST]\nBe brief.\n\nHi\n[/INST]\n\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["llama2", "llama2_32k"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([TALK[0], TALK[0]], "message 2 has the role 'user'; user and assistant take turns"),
+        ([SYSTEM, TALK[1]], "message 2 has the role 'assistant'.* and it is user's"),
+        ([TALK[0], SYSTEM], "message 2 has the role 'system'.* and it is assistant's"),
+        ([SYSTEM], "a system text alone is no conversation"),
+    ],
+)
+def test_llama_2_refuses_roles_out_of_turn(name: str, wrong: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        template_named(name).render(wrong)
+
+
+def test_completion_goes_on_where_the_text_ends() -> None:
+    def rendered(*contents: str) -> str:
+        roles = ("user", "assistant")
+        chat = [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents)]
+        return template_named("completion").render(chat)
+
+    assert rendered("Once upon a ti") == "Once upon a ti"
+    assert rendered("Once upon a ti", "me.", "She") == "Once upon a time.\nShe"
+    assert rendered("a", " b\n", "c", "d") == "a b\ncd"
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -87,12 +138,14 @@ def test_a_last_answer_stays_open_where_asked(name: str) -> None:
         template.render(TALK, continue_final=True)
 
 
-@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize("name", IN_TURNS)
 def test_a_model_that_writes_the_next_turn_meets_a_stop_string(name: str) -> None:
     template = template_named(name)
     after_answer = template.render(TALK)[len(template.render(TALK[:2], continue_final=True)) :]
     assert any(stop in after_answer for stop in template.stop_strings)
-    assert all(marker in template.render(TALK) for marker in template.markers)
+    chat = [SYSTEM, *TALK]
+    in_text = [m for m in template.markers if "SYS" not in m or name == "llama2"]
+    assert all(marker in template.render(chat) for marker in in_text)
 
 
 def test_openchatkit_s_preamble_is_written_byte_for_byte() -> None:
@@ -135,7 +188,10 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         ValueError, match="no chat template is called 'chatlm'; did you mean 'chatml'"
     ):
         template_named("chatlm")
-    with pytest.raises(ValueError, match="there are chatml, human_bot, jinja, plain"):
+    with pytest.raises(
+        ValueError,
+        match="there are chatml, completion, human_bot, jinja, llama2, llama2_32k, mpt, plain",
+    ):
         template_named("zzz")
     with pytest.raises(ValueError, match="comes with a checkpoint"):
         template_named("jinja")
@@ -171,11 +227,45 @@ def test_a_name_overrules_the_checkpoint() -> None:
 
 def test_without_a_template_the_vocabulary_decides_and_the_log_says_so(messages: list[str]) -> None:
     assert template_for(Source(), vocabulary={"<|im_start|>"}).name == "chatml"
-    assert template_for(Source(), vocabulary={"<s>"}).name == "plain"
+    assert template_for(Source(), vocabulary={"<s>"}).name == "completion"
+    mpt = Source(config={"model_type": "mpt"})
+    assert template_for(mpt, vocabulary={"<|im_start|>"}).name == "mpt"
     assert messages == [
         "tiny.gguf has no chat template; using 'chatml'",
-        "tiny.gguf has no chat template; using 'plain'",
+        "tiny.gguf has no chat template; using 'completion'",
+        "tiny.gguf has no chat template; using 'mpt'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type", "expected"),
+    [
+        ("Pythia-Chat-Base-7B", "gpt_neox", "human_bot"),
+        ("GPT-NeoXT-Chat-Base-20B", "gpt_neox", "human_bot"),
+        ("redpajama-incite-chat-3b-v1.Q4_0.gguf", "gptneox", "human_bot"),
+        ("RedPajama-INCITE-7B-Chat", "gpt_neox", "human_bot"),
+        ("RedPajama-INCITE-7B-Base", "gpt_neox", "completion"),
+        ("pythia-6.9b", "gpt_neox", "completion"),
+        ("open_llama_7b_v2", "llama", "completion"),
+        ("TinyStories-33M", "gpt_neo", "completion"),
+        ("mpt-7b", "mpt", "completion"),
+        ("LLaMA-2-7B-32K", "llama", "completion"),
+        ("Llama-2-7B-32K-Instruct", "llama", "llama2_32k"),
+        ("Llama-2-7b-chat-hf", "llama", "llama2"),
+        ("CodeLlama-7b-Instruct-hf", "llama", "llama2"),
+        ("Llama-3.2-1B-Instruct", "llama", "plain"),
+        ("mpt-7b-instruct", "mpt", "plain"),
+    ],
+)
+def test_without_a_template_the_name_tells_the_form(
+    name: str, model_type: str, expected: str
+) -> None:
+    config = {"model_type": model_type}
+    assert template_for(Source(Path(name), config)).name == expected
+    in_cache = Path(f"hub/models--org--{name}/snapshots/0123")
+    assert template_for(Source(in_cache, config)).name == expected
+    saved = Source(Path("mine"), config | {"_name_or_path": f"org/{name}"})
+    assert template_for(saved).name == expected
 
 
 @pytest.mark.parametrize(
@@ -194,7 +284,7 @@ def test_of_named_templates_the_default_is_used(named: Any, expected: str) -> No
 
 @pytest.mark.parametrize("named", [[], [1, {"name": "default"}], 5])
 def test_templates_that_are_none_are_passed_over(named: Any) -> None:
-    assert template_for(Source(tokenizer_config={"chat_template": named})).name == "plain"
+    assert template_for(Source(tokenizer_config={"chat_template": named})).name == "completion"
 
 
 def test_importing_templates_and_tokenizers_stays_light() -> None:

@@ -149,7 +149,7 @@ def test_innocent_contents_are_encoded_as_they_are_rendered(with_template: Loade
         "User",
         "U",
     ]
-    for template in ("chatml", "plain", "human_bot", "llama-2", "zephyr", "smollm2"):
+    for template in ("chatml", "plain", "human_bot", "llama2", "llama-2", "zephyr", "smollm2"):
         tokenizer = with_template(template)
         for content in harmless:
             messages = user(content, content, content)

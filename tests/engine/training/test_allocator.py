@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
+from engine.memory import used_bytes
 from engine.training import allocator
 from engine.training.allocator import freed_memory_kept
-from engine.training.memory import used_bytes
 
 SIZE = 64 << 20
 

@@ -172,3 +172,13 @@ def test_rows_that_teach_nothing_are_refused() -> None:
         example(row, tokenizer, 1000)
     with pytest.raises(ValueError, match="the row has no answer"):
         example(row._replace(turns=(Turn("assistant", "b", True),)), tokenizer, 1000)
+
+
+def test_a_model_without_turns_learns_to_answer_on_a_new_line() -> None:
+    tokenizer = tokenizer_with("completion")
+    row = conversation("Who are you?", "hello", "And now?", " world")
+    made = example(row, tokenizer, 1000)
+    assert tokenizer.decode(made.token_ids, skip_special=False) == (
+        "Who are you?\nhello\nAnd now? world<|im_end|>"
+    )
+    assert learned(made, tokenizer) == ["\nhello", " world<|im_end|>"]
