@@ -111,8 +111,8 @@ class DecoderConfig:
             raise ValueError(
                 f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}"
             )
-        if self.position == "rope" and self.rotary_dim % 2:
-            raise ValueError(f"rotary dimension {self.rotary_dim} must be even")
+        if self.position == "rope" and (self.rotary_dim % 2 or not self.rotary_dim):
+            raise ValueError(f"rotary dimension {self.rotary_dim} must be even and at least 2")
         if self.local_rope and self.local_rope.fraction != self.rope.fraction:
             raise ValueError("layers with a window must rotate as many dimensions as others")
         if self.post_norms and (self.norm != "rmsnorm" or self.residual == "parallel"):

@@ -53,7 +53,9 @@ def decoder_config(architecture: str, keys: Keys, **flags: Any) -> DecoderConfig
         "o_bias": True,
         "mlp_bias": True,
     }
-    return replace(llama.decoder_config(keys.values), **(common | flags))
+    # every head has keys and values of its own, whatever else a config says
+    own = {**keys.values, "num_key_value_heads": None}
+    return replace(llama.decoder_config(own), **(common | flags))
 
 
 def config_json(decoder: DecoderConfig) -> dict[str, Any]:

@@ -54,10 +54,14 @@ def _layer_kinds(keys: Keys) -> list[str]:
     """attention_types, [[["global", "local"], 12]], written out."""
     n_layers = keys.whole("num_hidden_layers", most=MAX_LAYERS)
     kinds: list[str] = []
-    for entry in keys.values.get("attention_types") or [[["global", "local"], n_layers // 2]]:
+    entries = keys.values.get("attention_types") or [[["global", "local"], n_layers // 2]]
+    for entry in entries if isinstance(entries, list) else [entries]:
         match entry:
-            case [list(names), int(times)] if 0 <= times <= n_layers and len(names) <= n_layers:
+            # checked before they are written out: a file may ask for a billion
+            case [list(names), int(times)] if 0 <= times * len(names) <= n_layers - len(kinds):
                 kinds.extend(str(name) for name in names * times)
+            case [list(_), int(_)]:
+                break
             case _:
                 raise keys.error("attention_types", 'must be a list of [["global", …], times]')
     if len(kinds) != n_layers or not {*kinds} <= {"global", "local"}:
