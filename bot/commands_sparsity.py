@@ -9,6 +9,7 @@ from bot.settings import parse, show
 from bot.sparsity import Report, Stopped, cost_words, part_lines, run_with_progress, site_lines
 from bot.state import ShellState
 from engine.sparsity.knob import NAMES
+from engine.sparsity.limits import limits
 
 
 @command(
@@ -38,7 +39,7 @@ def sparsity(state: ShellState, argument: str) -> None:
     state.need_model()
     asked = state.chat.settings.sparsity
     render.out(f"sparsity = {show(asked)} ({state.config.origin('sparsity')}){_in_use(state)}")
-    for line in _speeds(state):
+    for line in [*_limits(state), *_speeds(state)]:
         render.out(line)
     _compare(state)
 
@@ -57,6 +58,12 @@ def _why_off(state: ShellState) -> str:
     """What the level auto waits for."""
     is_tried = state.trial is not None and state.trial.is_running
     return ", until it is known whether exact is faster" if is_tried else ""
+
+
+def _limits(state: ShellState) -> list[str]:
+    """What this kind of model cannot skip, where a level that skips is in use."""
+    model = state.chat.model
+    return [] if model is None or not model.sparsity.skips else list(limits(model.config))
 
 
 def _speeds(state: ShellState) -> list[str]:

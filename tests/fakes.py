@@ -141,6 +141,10 @@ class Reply:
 @dataclass
 class FakeConfig:
     architecture: str = "fake"
+    head_bias: bool = False
+    position: str = "rope"
+    sliding_window: int = 0
+    gated: bool = True
 
 
 class FakeSparsity(NamedTuple):

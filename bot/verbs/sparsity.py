@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot import plot, render
+from engine.sparsity.limits import limits
 
 if TYPE_CHECKING:
     from bot.interrupts import Interrupts
@@ -96,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
         record = _record(loaded, costs, methods)
         render.out(json.dumps(record, ensure_ascii=False, allow_nan=False))
         return 0
-    for line in [*lines_of(costs, methods), *plot.scatter(found, *_AXES)]:
+    whole = list(limits(loaded.model.config))
+    for line in [*lines_of(costs, methods), *whole, *plot.scatter(found, *_AXES)]:
         render.out(line)
     return 0
 
@@ -206,4 +208,5 @@ def _record(
         "threads": loaded.model.threads,
         "levels": [cost.record() for cost in costs],
         "methods": [cost.record() for cost in methods],
+        "limits": list(limits(loaded.model.config)),
     }

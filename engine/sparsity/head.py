@@ -25,6 +25,7 @@ from engine.formats import Weight, weight_format
 from engine.kernels.layout import COLUMNS, padded
 from engine.screen import Screen
 from engine.sparsity.level_cost import Part
+from engine.sparsity.limits import BIASED_HEAD
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -133,7 +134,8 @@ def describe(model: Model, n_best: int) -> list[Part]:
     n_head = matrices.get("head", matrices["embedding"]).data.nbytes
     screen, seen = model.sparsity.screen, model.decoder.screened(n_best)
     if screen is None or seen is None:
-        return [Part("head", n_head, n_head, 1.0, "computed whole")]
+        why = BIASED_HEAD if model.config.head_bias else "computed whole"
+        return [Part("head", n_head, n_head, 1.0, why)]
     share = _n_computed(seen, max(n_best, screen.n_first), n_best) / seen.shape[1]
     size = n_bytes(screen)
     detail = f"screen {size / 1e6:.1f} MB, margins {screen.margin:g} and {screen.margins:g}"

@@ -12,6 +12,7 @@ from engine.kernels.listed import BLOCK
 from engine.kernels.skipping import FIRST, RECENT
 from engine.kernels.tables import Batch
 from engine.sparsity.level_cost import Part
+from engine.sparsity.limits import ALIBI
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -46,11 +47,17 @@ def describe(model: Model, n_best: int) -> list[Part]:
     n_dense = n_tokens * cache.bytes_per_token
     n_blocks = -(-n_tokens // BLOCK)
     if budget is None or n_tokens < budget.min_tokens or budget.n_blocks >= n_blocks:
-        return [Part("keys, values", n_dense, n_dense, 1.0, f"at {n_tokens:,} tokens", False)]
+        return [_whole(n_dense, f"at {n_tokens:,} tokens")]
+    if model.config.position == "alibi":
+        return [_whole(n_dense, ALIBI)]
     share = budget.n_blocks / n_blocks
     n_read = share * n_dense + cache.key_ranges().n_bytes
     detail = f"{budget.n_blocks} of {n_blocks} blocks, and ranges of all"
     return [Part("keys, values", n_dense, n_read, share, detail, False)]
+
+
+def _whole(n_bytes: int, detail: str) -> Part:
+    return Part("keys, values", n_bytes, n_bytes, 1.0, detail, False)
 
 
 # SmolLM2-135M, Q4_1, float16 cache; answers of the dense engine to questions about a text of 7,500

@@ -144,7 +144,8 @@ def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["ask", "--template", "chatmll", "hi"],
             "sparsechat ask: argument --template: template takes one of chatml, completion, "
-            "human_bot, jinja, llama2, llama2_32k, mpt, plain, got 'chatmll'; see sparsechat ask --help",
+            "human_bot, jinja, llama2, llama2_32k, mpt, plain, got 'chatmll'; see sparsechat ask "
+            "--help",
         ),
         (
             ["ask", ""],
