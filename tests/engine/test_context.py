@@ -39,7 +39,7 @@ def test_a_longer_context_is_given_with_a_word(flags: dict[str, Any], words: str
 
 
 def test_learned_positions_end_where_they_end() -> None:
-    with pytest.raises(ValueError, match="257 is beyond the 256 positions that test learned") as e:
+    with pytest.raises(ValueError, match="257 is beyond the 256 positions that llama learned") as e:
         context_of(config(position="learned"), 257)
     assert "\n" not in str(e.value)
 
