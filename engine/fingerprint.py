@@ -14,22 +14,31 @@ from engine.packed import replacing
 
 def fingerprint(checkpoint: Checkpoint, cache: Path) -> str:
     """checkpoint.fingerprint(), through a memo in the folder `cache`."""
-    state = [(str(path.resolve()), *_stamp(path)) for path in checkpoint.files]
-    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
-    memo = cache / "fingerprints" / key
-    try:
-        known = memo.read_text()
-        if len(known) == 64:
-            return known
-    except OSError:
-        pass
+    known = remembered(checkpoint, cache)
+    if known is not None:
+        return known
     computed = checkpoint.fingerprint()
     try:
-        with replacing(memo) as file:
+        with replacing(_memo(checkpoint, cache)) as file:
             file.write(computed.encode())
     except OSError as error:
         logger.debug("fingerprint not remembered: {}", error)
     return computed
+
+
+def remembered(checkpoint: Checkpoint, cache: Path) -> str | None:
+    """What the memo has; no file of the checkpoint is read."""
+    try:
+        known = _memo(checkpoint, cache).read_text()
+    except OSError:
+        return None
+    return known if len(known) == 64 else None
+
+
+def _memo(checkpoint: Checkpoint, cache: Path) -> Path:
+    state = [(str(path.resolve()), *_stamp(path)) for path in checkpoint.files]
+    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
+    return cache / "fingerprints" / key
 
 
 def _stamp(path: Path) -> tuple[int, int]:

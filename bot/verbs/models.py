@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bot import adapters, render, terminal
-from bot.model_card import describe
+from bot.model_card import describe, lines
 from data import catalogue, files, hub_cache, models, records
 from data.catalogue import RegisteredModel
 from data.models import DEFAULT_MODEL
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, summary in (
         ("list", "models that are installed, can be pulled, or lie in the hub cache; adapters"),
         ("pull", "fetch a model and verify it; goes on where an earlier pull stopped"),
-        ("show", "what a model is: shapes, quantisation, context, licence, hash"),
+        ("show", "what a model is, without loading it: parts, context, memory, what runs fast"),
         ("rm", "delete a pulled model"),
     ):
         action = actions.add_parser(name, help=summary, description=summary)
@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument(
                 "--force", action="store_true", help="fetch it even when it is already here"
             )
+        if name == "show":
+            action.add_argument(
+                "--context",
+                type=_tokens,
+                metavar="N",
+                help="show the memory for N tokens (default: the model's own, at most 4096)",
+            )
         if name == "rm":
             action.add_argument("-y", "--yes", action="store_true", help="do not ask")
             action.add_argument("name", metavar="NAME", help="a name from the list")
@@ -63,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 default=DEFAULT_MODEL,
                 help=f"a name from the list, {where} (default: {DEFAULT_MODEL})",
             )
+
+
+def _tokens(text: str) -> int:
+    """A number of tokens, 1 or more."""
+    if not text.isdecimal() or not 0 < int(text[:12]) <= 10**9:
+        raise argparse.ArgumentTypeError(f"takes 1 to {10**9} tokens, got {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -223,28 +237,17 @@ def _row(name: str, known: RegisteredModel | None, mine: InstalledModel | None) 
 
 def _show(args: argparse.Namespace) -> int:
     found = models.resolve(args.name)
-    card = describe(found, next((m for m in models.installed() if m.path == found.path), None))
+    record = next((m for m in models.installed() if m.path == found.path), None)
+    card = describe(found, record, args.context)
     if args.json:
         _print_json(card)
     else:
-        width = max(map(len, card))
-        for fact, value in card.items():
-            if value is not None and fact != "problem":
-                render.out(f"{fact.replace('_', ' '):<{width}}  {_in_words(fact, value)}")
+        for line in lines(card):
+            render.out(line)
     if card["problem"]:
         render.complain(card["problem"])
         return 1
     return 0
-
-
-def _in_words(fact: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{count} {kind}" for kind, count in value.items())
-    if isinstance(value, int):
-        return f"{value:,} bytes" if fact == "size" else f"{value:,}"
-    return str(value)
 
 
 def _remove(args: argparse.Namespace) -> int:

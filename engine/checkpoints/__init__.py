@@ -114,6 +114,9 @@ class Checkpoint(Protocol):
     def tensor(self, canonical_name: str) -> RawTensor:
         """ValueError naming file and tensor when it is missing."""
 
+    def kind(self, canonical_name: str) -> str:
+        """The tensor's, without reading it. KeyError when it is missing."""
+
     def decoder_config(self) -> DecoderConfig:
         """The config translated by engine/architectures."""
 

@@ -135,6 +135,11 @@ class GGUFCheckpoint:
         return tuple(self._stored)
 
     @property
+    def metadata(self) -> Mapping[str, Any]:
+        """All keys of the file."""
+        return self._file.metadata
+
+    @property
     def stored_tensors(self) -> Mapping[str, RawTensor]:
         """All tensors of the file by their stored names."""
         return self._file.tensors
@@ -170,6 +175,9 @@ class GGUFCheckpoint:
         decoder = self._named(architectures.decoder_config, self.config)
         self._named(_gguf_metadata.refuse_unsupported, self._file.metadata, decoder)
         return decoder
+
+    def kind(self, canonical_name: str) -> str:
+        return self._file.tensors[self._stored[canonical_name]].kind
 
     def decoder_config(self) -> DecoderConfig:
         return self._translated

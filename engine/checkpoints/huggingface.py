@@ -152,6 +152,9 @@ class HuggingFaceCheckpoint:
     def tensor_names(self) -> tuple[str, ...]:
         return tuple(self._stored)
 
+    def kind(self, canonical_name: str) -> str:
+        return self._tensors[self._stored[canonical_name]].kind
+
     def stored_tensor(self, name: str) -> RawTensor:
         """By its stored name."""
         return self._tensors[name]

@@ -247,21 +247,27 @@ class Llama2cCheckpoint:
         if canonical_name not in self._places:
             raise ValueError(f"{self.path}: tensor {canonical_name!r} is missing")
         shape, data = self._places[canonical_name]
-        kind = "F32"
+        kind = self.kind(canonical_name)
         if self.header.group and len(shape) == 2:
-            kind, data = self._dequantised(shape, data)
+            kind, data = self._dequantised(shape, data, kind)
         return RawTensor(canonical_name, shape, kind, data, str(self.path))
 
+    def kind(self, canonical_name: str) -> str:
+        """Q8_0 where groups are cut into its blocks."""
+        shape, _ = self._places[canonical_name]
+        sizes = self.header.group or 1, shape[-1]
+        is_cut = len(shape) == 2 and not any(size % _BLOCK for size in sizes)
+        return "Q8_0" if is_cut else "F32"
+
     def _dequantised(
-        self, shape: tuple[int, ...], data: NDArray[np.uint8]
+        self, shape: tuple[int, ...], data: NDArray[np.uint8], kind: str
     ) -> tuple[str, NDArray[np.uint8]]:
-        """As Q8_0, scales rounded to float16, where groups are cut into its blocks; else F32."""
+        """As Q8_0, scales rounded to float16, or as F32, where float16 ends as well."""
         group, n = self.header.group, prod(shape)
         q, scales = data[:n].view(np.int8), np.frombuffer(data[n:].tobytes(), np.float32)
         with np.errstate(over="ignore"):
             halves = scales.astype(np.float16)
-        cut = group % _BLOCK == 0 and shape[1] % _BLOCK == 0
-        if not cut or np.isinf(halves).any():
+        if kind == "F32" or np.isinf(halves).any():
             values = q.reshape(-1, group) * scales[:, None]
             return "F32", values.view(np.uint8).reshape(-1)
         blocks = np.empty((n // _BLOCK, 2 + _BLOCK), np.uint8)

@@ -15,8 +15,9 @@ from engine.config import DecoderConfig
 from engine.kernels.layout import StoredTensor
 from engine.shapes import matrix_shapes, vector_shapes
 from engine.training.bases import freeze, width
+from engine.training.fast_path import is_fast
 from engine.training.layers import GROUPS, NORMS, Layer
-from engine.training.llama import LlamaLayer, is_fast
+from engine.training.llama import LlamaLayer
 from engine.training.methods import Parts
 from engine.training.projection import RANKS, Adapters, Projection
 from engine.weights import check_finite, checked_tensor

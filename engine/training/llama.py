@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from engine.config import DecoderConfig
-from engine.training.kernels.tile import COLUMNS
 from engine.training.ops.attention import Documents, Heads, attend
 from engine.training.ops.norm import add_rms_norm, rms_norm
 from engine.training.ops.swiglu import swiglu
@@ -30,20 +29,6 @@ class Stream(NamedTuple):
     def total(self) -> Tensor:
         """x + y, float32."""
         return self.x if self.y is None else self.x + self.y
-
-
-def is_fast(config: DecoderConfig) -> bool:
-    """Whether all layers can take this path; biases of projections are allowed."""
-    flags = (
-        config.norm == "rmsnorm" and not config.norm_bias,
-        config.position == "rope" and not config.qk_norm,
-        not config.clip_qkv and not config.sliding_window,
-        config.residual == "sequential" and not config.post_norms,
-        not config.qk_norm_whole and not config.attention_softcap and not config.local_rope,
-        config.gated and config.activation == "silu",
-    )
-    sizes = config.hidden_size, config.intermediate_size, config.head_dim, config.rotary_dim
-    return all(flags) and all(size % COLUMNS == 0 for size in sizes)
 
 
 def heads_of(config: DecoderConfig) -> Heads:

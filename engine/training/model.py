@@ -20,8 +20,9 @@ from engine.config import DecoderConfig
 from engine.plan import Rotations
 from engine.training.attention import Positions, rotations
 from engine.training.building import Builder
+from engine.training.fast_path import is_fast
 from engine.training.layers import Layer, norm
-from engine.training.llama import LlamaLayer, Stream, is_fast
+from engine.training.llama import LlamaLayer, Stream
 from engine.training.loss import Head, Loss, cross_entropy
 from engine.training.methods import Method
 from engine.training.ops.attention import Documents

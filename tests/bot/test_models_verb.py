@@ -20,6 +20,7 @@ from data.models import DEFAULT_MODEL
 from data.records import FileRecord, InstalledModel
 from tests.data.hub_layout import cache_repository
 from tests.data.wheel_maker import MODEL, make_wheel, sha256, tiny_model
+from tests.engine.decoders import save_talker
 from tests.fakes import make_adapter
 
 
@@ -336,12 +337,33 @@ def test_show_reads_the_header(capsys: pytest.CaptureFixture[str]) -> None:
         "chat_template": False,
     }
     assert {key: card[key] for key in expected} == expected
+    assert card["parts"] == [{"name": "embedding", "parameters": 20, "size": 80, "kinds": ["F32"]}]
     assert main(["models", "show", "org/mine"]) == 0
-    lines = dict(
-        re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines()
-    )
+    facts, parts, memory, abilities = capsys.readouterr().out.split("\n\n")
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in facts.splitlines())
     assert (lines["tensors"], lines["chat template"]) == ("1 F32", "no")
     assert lines["size"] == f"{len(content):,} bytes"
+    assert lines["positions"] == "rope, theta 10000"
+    assert re.search(r"embedding +20 +0\.1 kB +100\.0 %  F32", parts)
+    assert memory.startswith("memory at 64 tokens of context: weights ")
+    assert "- products " in abilities and "+ prompt lookup " in abilities
+
+
+def test_show_tells_the_memory_of_any_context_and_a_licence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = save_talker(tmp_path / "talker")
+    (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# Talker\n")
+    small, large = (
+        run_json(capsys, "show", str(folder), "--context", n)["memory"] for n in ("128", "1280")
+    )
+    assert large["kv_f16"] == 10 * small["kv_f16"]
+    assert large["total_q8"] == large["weights"] + large["kv_q8"] + large["scratch"]
+    card = run_json(capsys, "show", str(folder))
+    assert (card["licence"], card["template"]) == ("apache-2.0", "the model's own (jinja)")
+    assert card["memory"]["context"] == 2048
+    assert main(["models", "show", str(folder), "--context", "0"]) == 2
+    assert "takes 1 to 1000000000 tokens, got '0'" in capsys.readouterr().err
 
 
 def test_show_takes_a_path_and_computes_its_hash(
