@@ -129,6 +129,10 @@ GPT_NEO = {
     "hidden_size": 72, "num_layers": 3, "num_heads": 3, "max_position_embeddings": 128,
     "attention_types": [[["global", "local"], 1], [["local"], 1]], "window_size": 7,
 }  # fmt: skip
+OPT = {
+    "hidden_size": 72, "num_hidden_layers": 2, "num_attention_heads": 3, "ffn_dim": 136,
+    "max_position_embeddings": 128, "word_embed_proj_dim": 72, "pad_token_id": 0,
+}  # fmt: skip
 MPT = {"d_model": 72, "n_heads": 3, "n_layers": 2, "max_seq_len": 128}
 PHI3 = {"num_key_value_heads": 1, "num_attention_heads": 3, "hidden_size": 120, "pad_token_id": 0}
 GEMMA = {
@@ -164,6 +168,7 @@ FAMILY_CONFIGS = (
     _family("mpt-clipped", "mpt", MPT | {"n_heads": 4, "attn_config": {"clip_qkv": 0.7}}),
     _family("mpt-scaled", "mpt", MPT | {"attn_config": {"softmax_scale": 0.3}}),
     _family("gpt-neo", "gpt_neo", GPT_NEO),
+    _family("opt", "opt", OPT),
     _family("gpt2", "gpt2", GPT),
     _family("gpt2-inner", "gpt2", GPT | {"n_inner": 100, "scale_attn_weights": False}),
     _family("gptj", "gptj", GPT | {"rotary_dim": 8}),

@@ -68,6 +68,8 @@ def as_stored(
     values = joined(parts, head_dim if own.by_head else 0)
     if own.norm_offset and name.endswith("_norm"):
         values = values - np.float32(own.norm_offset)
+    if own.first_position and name == "position_embedding":
+        values = np.pad(values, ((own.first_position, 0), (0, 0)))
     return values.T if is_transposed(name, values.ndim, own) else values
 
 

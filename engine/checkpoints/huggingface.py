@@ -181,6 +181,8 @@ class HuggingFaceCheckpoint:
             tensor = transposed(tensor)
         if own.norm_offset and name.endswith("_norm"):
             tensor = shifted(tensor, own.norm_offset)
+        if own.first_position and name == "position_embedding":
+            tensor = rows_of(tensor, (own.first_position, self._shapes[name][0]), 1)
         parts = sharing(self._table, name)
         if len(parts) > 1:
             sizes = [self._shapes[part][0] for part in parts]

@@ -110,6 +110,8 @@ def _entries(source: Source, own: Layout, number: str) -> list[_Entry]:
         shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         if is_transposed(parts[0], len(shape), own):
             shape = shape[::-1]
+        if parts == ["position_embedding"]:
+            shape = (shape[0] + own.first_position, *shape[1:])
         n_bytes = floats.N_BYTES[number] * prod(shape)
         entries.append(_Entry(stored, parts, shape, n_bytes))
     return entries

@@ -55,13 +55,14 @@ def expected(config: Mapping[str, Any], stored: Collection[str] = ()) -> Expecte
     table = dict(architectures.architecture(model_type).TENSORS)
     if stored:
         table = dict(prefixed(table, stored))
-    transposed = architectures.layout(model_type).transposed
+    own = architectures.layout(model_type)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in all_shapes(decoder).items():
         their = stored_name(table, name)
-        rows = shapes.get(their, (0,))[0] + shape[0]  # parts of one tensor
+        before = own.first_position if name == "position_embedding" else 0
+        rows = shapes.get(their, (before,))[0] + shape[0]  # parts of one tensor
         shapes[their] = (rows, *shape[1:])
-    if transposed:
+    if own.transposed:
         of_layers = {pattern for ours, pattern in table.items() if ours.startswith("layers.")}
         for name, shape in shapes.items():
             if pattern_of(name) in of_layers:

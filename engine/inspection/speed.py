@@ -9,6 +9,7 @@ from engine.config import DecoderConfig
 from engine.inspection.memory import FORMAT_OF
 from engine.rope import depends_on_length
 from engine.sparse_formats import SPARSE_FORMATS
+from engine.sparsity.limits import ALIBI, BIASED_HEAD
 from engine.training.fast_path import why_slow
 
 _FLOATS = ("f32", "f16", "bf16")
@@ -55,7 +56,7 @@ def _products(kinds: Collection[str]) -> Ability:
 
 def _head(config: DecoderConfig) -> Ability:
     if config.head_bias:
-        return Ability("sparse head", False, "a head with a bias is computed whole")
+        return Ability("sparse head", False, BIASED_HEAD)
     return Ability("sparse head", True, "screened, from sparsity exact on")
 
 
@@ -77,7 +78,7 @@ def _projections(kinds: Collection[str]) -> Ability:
 def _skipped_kv(config: DecoderConfig) -> Ability:
     name = "skipped keys and values"
     if config.position == "alibi":
-        return Ability(name, False, "with ALiBi all keys and values are read")
+        return Ability(name, False, ALIBI)
     n_full = len(config.full_attention_layers)
     if config.sliding_window and not n_full:
         return Ability(name, False, f"every layer reads {config.sliding_window:,} tokens at most")

@@ -29,6 +29,7 @@ FAMILIES = {
     "neox": ("gpt_neox.", "layers"),
     "gpt2": ("transformer.", "h"),
     "gptj": ("transformer.", "h"),
+    "opt": ("model.decoder.", "layers"),
 }
 
 
@@ -51,7 +52,7 @@ def modules(name: str) -> list[Tensors]:
     """The embedding, layers and the head, with names of their own, as OpenChatKit has them."""
     root, layers = FAMILIES[name]
     tensors = tensors_of(name)
-    early = ("embed_in", "embed_tokens", "wte", "wpe")
+    early = ("embed_in", "embed_tokens", "embed_positions", "wte", "wpe")
     n = 1 + max(int(k.split(f".{layers}.")[1].split(".")[0]) for k in tensors if f".{layers}." in k)
     found: list[Tensors] = [{} for _ in range(n + 2)]
     for key, value in tensors.items():

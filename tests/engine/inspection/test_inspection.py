@@ -135,10 +135,10 @@ PLAIN = {
         (
             {"position": "alibi"},
             {"Q8_0"},
-            {"skipped keys and values": "with ALiBi", "training": "positions by alibi"},
+            {"skipped keys and values": "ALiBi gives positions", "training": "positions by alibi"},
         ),
         (scaled("dynamic", factor=2.0), {"Q8_0"}, {"prompt lookup": "with dynamic scaling"}),
-        ({"head_bias": True}, {"Q8_0"}, {"sparse head": "a head with a bias"}),
+        ({"head_bias": True}, {"Q8_0"}, {"sparse head": "the head has a bias"}),
         (
             {"sliding_window": 16},
             {"Q8_0"},
