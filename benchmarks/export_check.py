@@ -5,6 +5,7 @@ file, whose keys are taken over, and from a Hugging Face directory that was made
 and tokenizer we write. The reference is the model in memory with the adapter in use; "ours" is our
 engine on the written file, the peer llama.cpp on the same. Both must cut the texts of
 tests/golden/text into the tokens of the model in memory: the share of texts where they do is a row.
+Families other than the model's are tiny random ones (benchmarks/export_families.py).
 
 KL, top-1, worst error: see benchmarks.quality
 """
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import engine
-from benchmarks import options, peers, quality, report
+from benchmarks import export_families, options, peers, quality, report
 from benchmarks.process import Worker, WorkerError, run
 from engine.adapters import Adapter
 from engine.export import FORMATS, Source, to_gguf, to_huggingface
@@ -81,6 +82,7 @@ def measure(chosen: options.Options) -> list[report.Row]:
             rows += quality.rows_of(case, threads, *found)
             rows.append(_tokens_row(case, threads, path, texts, model, llama))
             path.unlink()
+        rows += export_families.rows(llama, threads, folder, chosen)
     return rows
 
 

@@ -34,6 +34,7 @@ class Gguf(NamedTuple):
     says_residual   whether the file says if the branches of a layer stand side by side
     window_pattern  None: llama.cpp knows no sliding window; 0: in all layers; n: of n layers the
                     last has none
+    needs_window    whether llama.cpp cannot do without one
     """
 
     name: str
@@ -46,6 +47,7 @@ class Gguf(NamedTuple):
     biases: tuple[str, ...] = ()
     says_residual: bool = False
     window_pattern: int | None = None
+    needs_window: bool = False
 
 
 def llama_json(decoder: DecoderConfig) -> dict[str, Any]:

@@ -98,6 +98,7 @@ GGUF = Gguf(
     activations=("gelu_tanh",),
     head="tied",
     window_pattern=EVERY,
+    needs_window=True,
 )
 
 

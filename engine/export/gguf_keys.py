@@ -109,11 +109,10 @@ def _window(config: DecoderConfig, family: Gguf) -> dict[str, Any]:
     every = family.window_pattern
     if every is None:
         return {}  # that a window goes unsaid is noticed when the keys are read
-    if every == 0:
-        return {"attention.sliding_window": config.sliding_window}
-    full = config.full_attention_layers if config.sliding_window else range(config.n_layers)
-    local = [i not in full for i in range(config.n_layers)]
-    keys: dict[str, Any] = {"attention.sliding_window": config.sliding_window or config.max_seq_len}
+    keys: dict[str, Any] = {"attention.sliding_window": config.sliding_window}
+    if every == 0 or not config.sliding_window:
+        return keys
+    local = [i not in config.full_attention_layers for i in range(config.n_layers)]
     if local != [(i + 1) % every != 0 for i in range(config.n_layers)]:
         keys["attention.sliding_window_pattern"] = [int(is_local) for is_local in local]
     return keys
@@ -164,6 +163,10 @@ def _require_words(config: DecoderConfig, family: Gguf) -> None:
         said = f"a rotation of {config.rotary_dim} of {config.head_dim} dimensions"
     elif family.fused and config.n_heads * config.head_dim != config.hidden_size:
         said = f"{config.n_heads} heads of {config.head_dim} in {config.hidden_size} dimensions"
+    elif family.needs_window and not config.sliding_window:
+        said = "layers that all see everything"
+    elif config.qk_norm_whole:
+        said = "one norm for all queries or keys at once, at which llama.cpp ends"
     elif family.head == "tied" and not config.tied_head:
         said = "a head that is not the embedding"
     if said:

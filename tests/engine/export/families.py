@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
+
+from engine.architectures import architecture, decoder_config, layout
+from engine.checkpoints._names import pattern_of
+from engine.shapes import all_shapes
 from tests.tiny import (
     FAMILY_CONFIGS,
     GEMMA,
@@ -16,6 +24,7 @@ from tests.tiny import (
     NEOX,
     PHI3,
     TINY_CONFIGS,
+    VOCAB_SIZE,
     TinyConfig,
     build_checkpoint,
     save_tokenizer,
@@ -75,3 +84,56 @@ def family_checkpoint(name: str) -> Path:
     build_checkpoint(CONFIGS[name], folder)
     save_tokenizer(folder)
     return folder
+
+
+_MPT = {"model_type": "mpt", "d_model": 96, "n_heads": 4, "n_layers": 2, "max_seq_len": 128}
+_GEMMA2 = {"model_type": "gemma2", "intermediate_size": 40, "num_key_value_heads": 1} | _GEMMA
+_FULL = {"layer_types": ["full_attention"] * 3}
+# what transformers does not write, or not so: keys of config.json
+BY_HAND: dict[str, dict[str, Any]] = {
+    "mpt-learned": _MPT | {"attn_config": {"alibi": False}},
+    "mpt-biases": _MPT | {"no_bias": False},
+    "mpt-grouped": _MPT | {"attn_config": {"kv_n_heads": 2, "alibi_bias_max": 16}},
+    "mpt-qk": _MPT | {"attn_config": {"qk_ln": True}},
+    "mpt-rms": _MPT | {"norm_type": "rmsnorm"},
+    "mpt-scaled-logits": _MPT | {"logit_scale": "inv_sqrt_d_model"},
+    "neox-tied": NEOX | {"model_type": "gpt_neox", "tie_word_embeddings": True},
+    "phi4": PHI3 | {
+        "model_type": "phi3", "intermediate_size": 40, "num_hidden_layers": 2,
+        "partial_rotary_factor": 0.75, "max_position_embeddings": 128, "tie_word_embeddings": True,
+    },
+    "gemma3-full": _GEMMA2 | _FULL | {"model_type": "gemma3_text"},
+    "gemma2-full": _GEMMA2 | _FULL,
+    "gemma2-untied": _GEMMA2 | {"tie_word_embeddings": False},
+    "gpt2-relu": GPT | {"model_type": "gpt2", "activation_function": "relu"},
+}  # fmt: skip
+
+
+def made_by_hand(folder: Path, name: str) -> Path:
+    """A directory of BY_HAND with random weights and no tokenizer; needs neither torch nor
+    transformers."""
+    keys = {"vocab_size": VOCAB_SIZE} | BY_HAND[name]
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(keys))
+    rng, stored = np.random.default_rng(3), dict[str, list[np.ndarray]]()
+    own, table = layout(keys["model_type"]), architecture(keys["model_type"]).TENSORS
+    config = decoder_config(keys)
+    for ours, shape in all_shapes(config).items():
+        values = rng.standard_normal(shape, np.float32) / np.float32(np.sqrt(min(shape)))
+        pattern = table[pattern_of(ours)]
+        theirs = pattern.replace("{i}", ours.split(".")[1]) if "{i}" in pattern else pattern
+        stored.setdefault(theirs, []).append(values)
+    n_heads = config.n_heads if own.by_head else 1
+    tensors = {key: _by_heads(parts, n_heads) for key, parts in stored.items()}
+    if own.transposed:
+        for key in (key for key in tensors if ".h." in key):
+            tensors[key] = np.ascontiguousarray(tensors[key].T)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def _by_heads(parts: list[np.ndarray], n_heads: int) -> np.ndarray:
+    """Head 0 of each part, head 1 of each part …"""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([np.split(part, n_heads)[i] for i in range(n_heads) for part in parts])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,13 @@ from engine.checkpoints import open_checkpoint
 from engine.export import Source, exporting, to_gguf, to_huggingface
 from engine.export.gguf import write_file
 from engine.export.huggingface import write_files
-from tests.engine.export.families import THERE_AND_BACK, WIDE, family_checkpoint
+from tests.engine.export.families import (
+    BY_HAND,
+    THERE_AND_BACK,
+    WIDE,
+    family_checkpoint,
+    made_by_hand,
+)
 from tests.engine.gguf_families import converted
 from tests.engine.test_low_rank import random_pairs
 from tests.tiny import FAMILY_NAMES, LONG_IDS, reference_logits
@@ -103,6 +110,25 @@ def test_nothing_is_lost_on_the_way_to_gguf_and_back(
     assert again.read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize(
+    "name", ["mpt-learned", "mpt-biases", "mpt-grouped", "phi4", "gemma3-full", "neox-tied"]
+)
+def test_what_transformers_does_not_write_goes_there_and_back(tmp_path: Path, name: str) -> None:
+    start = made_by_hand(tmp_path / "start", name)
+    file = gguf_file(tmp_path / "m.gguf", Source(start), "f32")
+    back = directory(tmp_path / "back", Source(file))
+    before, after = tensors_of(start), tensors_of(back)
+    for key, values in before.items():
+        assert_allclose(after[key], values, rtol=0, atol=2**-22 * ("norm" in key), err_msg=key)
+    beside = after.keys() - before.keys()
+    assert beside == ({"embed_out.weight"} if name == "neox-tied" else set())
+    first, last = (open_checkpoint(folder).decoder_config() for folder in (start, back))
+    if beside:  # llama.cpp wants a head of its own there
+        assert_array_equal(after["embed_out.weight"], before["gpt_neox.embed_in.weight"])
+        last = replace(last, tied_head=True)
+    assert replace(last, norm_eps=first.norm_eps) == first
+
+
 @pytest.mark.parametrize("name", THERE_AND_BACK)
 def test_transformers_loads_the_directory_of_a_file(tmp_path: Path, name: str) -> None:
     model = model_of(name)
@@ -172,13 +198,21 @@ def test_a_tied_head_and_missing_biases_are_written_where_llama_cpp_wants_them(
         ("gpt2-inner", "a GGUF file of gpt2 has no words for attention_scale 1.0"),
         ("gemma2", "a GGUF file of gemma2 has no words for attention_scale 0.158"),
         ("gemma2-no-caps", "a GGUF file of gemma2 has no words for attention_s"),
+        ("mpt-qk", "no words for one norm for all queries or keys at once, at which llama.cpp"),
+        ("mpt-rms", "a GGUF file of mpt has no words for norm rmsnorm"),
+        ("mpt-scaled-logits", "a GGUF file of mpt has no words for logit_scale 0.102"),
+        ("gemma2-full", "a GGUF file of gemma2 has no words for layers that all see everything"),
+        ("gemma2-untied", "no words for a head that is not the embedding"),
+        ("gpt2-relu", "a GGUF file of gpt2 has no words for the activation relu"),
     ],
 )
 def test_what_gguf_cannot_say_is_refused_before_anything_is_written(
     tmp_path: Path, name: str, said: str
 ) -> None:
+    by_hand = name in BY_HAND
+    folder = made_by_hand(tmp_path / name, name) if by_hand else family_checkpoint(name)
     with pytest.raises(ValueError, match=said) as error:
-        gguf_file(tmp_path / "m.gguf", Source(family_checkpoint(name)), "f32")
+        gguf_file(tmp_path / "m.gguf", Source(folder), "f32")
     assert "\n" not in str(error.value)
     assert (tmp_path / "m.gguf").stat().st_size == 0
 
