@@ -193,7 +193,8 @@ def test_a_tied_head_and_missing_biases_are_written_where_llama_cpp_wants_them(
     ("name", "said"),
     [
         ("gptj", "llama.cpp has no GGUF files of gptj, .* a Hugging Face directory is the way"),
-        ("gpt-neo", "llama.cpp has no GGUF files of gpt_neo"),
+        ("gpt-neo", r"llama.cpp has no GGUF files of gpt_neo"),
+        ("opt", r"llama.cpp has no GGUF files of opt"),
         ("mpt-scaled", "a GGUF file of mpt has no words for attention_scale 0.3; a Hugging Face"),
         ("gpt2-inner", "a GGUF file of gpt2 has no words for attention_scale 1.0"),
         ("gemma2", "a GGUF file of gemma2 has no words for attention_scale 0.158"),
