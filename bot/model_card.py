@@ -67,7 +67,14 @@ def lines(card: Mapping[str, Any]) -> list[str]:
 
 def _header(path: Path, card: Mapping[str, Any], n_tokens: int | None) -> dict[str, Any]:
     from engine.checkpoints import open_checkpoint
-    from engine.inspection import abilities_of, memory_of, parts_of, positions_of, reach_of
+    from engine.inspection import (
+        abilities_of,
+        memory_of,
+        missing_from,
+        parts_of,
+        positions_of,
+        reach_of,
+    )
 
     checkpoint = open_checkpoint(path)
     config = checkpoint.decoder_config()
@@ -76,6 +83,7 @@ def _header(path: Path, card: Mapping[str, Any], n_tokens: int | None) -> dict[s
     for part in parts:
         n_bytes[part.kinds[0]] += part.n_bytes
     names = checkpoint.tensor_names()
+    missing = missing_from(checkpoint)
     kinds = Counter(checkpoint.kind(name) for name in names)
     memory = memory_of(checkpoint, n_tokens or min(config.max_seq_len, 4096))
     matrices = {kind for part in parts if part.name != "norms" for kind in part.kinds[:1]}
@@ -86,6 +94,7 @@ def _header(path: Path, card: Mapping[str, Any], n_tokens: int | None) -> dict[s
         "parameters": sum(part.n_weights for part in parts),
         "quantisation": n_bytes.most_common(1)[0][0] if n_bytes else None,
         "tensors": dict(kinds.most_common()),
+        "missing": ", ".join(missing[:5]) + (" …" if missing[5:] else "") or None,
         "context_length": config.max_seq_len,
         "reach": reach_of(config),
         "positions": positions_of(config),
@@ -129,7 +138,10 @@ def _template(checkpoint: Checkpoint) -> str | None:
     """The name of the form that a conversation takes; None without a tokenizer."""
     from engine.tokenizer import load_tokenizer
 
-    tokenizer = load_tokenizer(checkpoint)
+    try:
+        tokenizer = load_tokenizer(checkpoint)
+    except ValueError as error:
+        return f"none, the tokenizer cannot be read: {error}"
     if tokenizer is None:
         return None
     name = tokenizer.template.name

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from bot import render
 if TYPE_CHECKING:
     from engine.importing import Report
 
+_LEFT = re.compile(r"[a-z0-9_]{8}(\.old)?")  # as tempfile names what is being written
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         what = "a file; name its folder" if args.folder.is_file() else "no such folder"
         raise ValueError(f"{args.folder}: {what}")
-    from data import files
+    from data import files, locks
 
     to = _target(args.to or args.folder.resolve().name)
     _require_free(to, args.force)
@@ -68,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
         status.show(f"{stage} …" + (f" {100 * fraction:.0f} %" if fraction else ""))
 
     try:
-        done = import_model(args.folder, to, args.config, report)
+        with locks.hold(to.absolute().with_name(f".{to.name}.lock"), render.err):
+            _clear(to.absolute())
+            done = import_model(args.folder, to, args.config, report)
     finally:
         status.clear()
     _tell(args, done)
@@ -101,6 +105,17 @@ def _require_free(to: Path, force: bool) -> None:
         raise ValueError(f"{to} is something else already; --to NAME gives another name")
     if not force:
         raise ValueError(f"{to.name} was imported already ({to}); --force replaces it")
+
+
+def _clear(to: Path) -> None:
+    """Delete what an import of this name left that was killed; the caller holds its lock.
+
+    A model that was being replaced stays where nothing has taken its name yet.
+    """
+    for path in to.parent.glob(f".{to.name}.*"):
+        left = _LEFT.fullmatch(path.name.removeprefix(f".{to.name}."))
+        if left and path.is_dir() and (to.exists() or not left[1]):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _require_torch() -> None:

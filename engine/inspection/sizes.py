@@ -51,6 +51,12 @@ def parts_of(checkpoint: Checkpoint) -> list[Part]:
     ]
 
 
+def missing_from(checkpoint: Checkpoint) -> list[str]:
+    """Canonical names of what the decoder needs and the checkpoint has not."""
+    present = set(checkpoint.tensor_names())
+    return [name for name in all_shapes(checkpoint.decoder_config()) if name not in present]
+
+
 def stored_bytes(shape: tuple[int, ...], kind: str) -> int:
     """0 for a kind that nothing here knows."""
     found = _kinds.by_name(kind)

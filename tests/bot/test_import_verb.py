@@ -78,3 +78,14 @@ def test_wrong_words_are_one_line(
 def test_a_model_that_is_being_written_is_not_listed(home: Path, tmp_path: Path) -> None:
     save_talker(paths.models_dir() / ".mine.x1y2")
     assert models.trained() == []
+
+
+def test_what_a_killed_import_left_goes_with_the_next_one(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = paths.models_dir() / ".mine.x1y2z3w4"
+    others = [paths.models_dir() / name for name in (".mine.notes", ".mine2.x1y2z3w4")]
+    for folder in (left, *others):
+        folder.mkdir(parents=True)
+    assert main(["import", str(old), "--to", "mine"]) == 0
+    assert sorted(paths.models_dir().iterdir()) == [*others, paths.models_dir() / "mine"]

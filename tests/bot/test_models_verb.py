@@ -342,6 +342,7 @@ def test_show_reads_the_header(capsys: pytest.CaptureFixture[str]) -> None:
     facts, parts, memory, abilities = capsys.readouterr().out.split("\n\n")
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in facts.splitlines())
     assert (lines["tensors"], lines["chat template"]) == ("1 F32", "no")
+    assert lines["missing"].startswith("layers.0.wq, layers.0.wk, ")
     assert lines["size"] == f"{len(content):,} bytes"
     assert lines["positions"] == "rope, theta 10000"
     assert re.search(r"embedding +20 +0\.1 kB +100\.0 %  F32", parts)

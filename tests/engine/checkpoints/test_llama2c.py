@@ -151,6 +151,28 @@ def test_other_files_are_not_taken_for_models(tmp_path: Path, data: bytes) -> No
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_headers_with_any_bytes_open_or_are_one_line(
+    tmp_path: Path, version: int, rng: np.random.Generator
+) -> None:
+    path = model_file(tmp_path, version)
+    data = bytearray(path.read_bytes())
+    n_opened = 0
+    for _ in range(100):
+        changed = data.copy()
+        for at in rng.integers(0, 48, rng.integers(1, 4)):
+            changed[at] = rng.integers(0, 256)
+        path.write_bytes(changed)
+        try:
+            checkpoint = open_checkpoint(path)
+            for name in checkpoint.tensor_names():
+                assert checkpoint.tensor(name).float32().size
+            n_opened += 1
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    assert n_opened < 95
+
+
 def damaged_tokenizers() -> dict[str, tuple[bytes, str]]:
     entry = struct.Struct("<fI")
     good = b"".join(entry.pack(s, len(p.encode())) + p.encode() for p, s in twin.vocabulary())

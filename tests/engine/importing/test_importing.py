@@ -306,6 +306,25 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     refused(folder, "get the file again")
 
 
+def test_pickles_with_any_bytes_are_read_or_are_one_line(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "a.pt"
+    for is_zip in (True, False):
+        tensors = {"a": torch.ones(3), "b": torch.ones(2, 2, dtype=torch.float16)}
+        torch.save(tensors, path, _use_new_zipfile_serialization=is_zip)
+        data = bytearray(path.read_bytes())
+        for _ in range(100):
+            changed = data.copy()
+            for at in rng.integers(0, len(data), rng.integers(1, 6)):
+                changed[at] = rng.integers(0, 256)
+            path.write_bytes(changed)
+            try:
+                read_pickle(path)
+            except ValueError as error:
+                assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
