@@ -89,11 +89,13 @@ def _entries(
     matrices, vectors = matrix_shapes(config), vector_shapes(config)
     n_done, n_all = 0, len(matrices)
 
-    def chunks(tensor: RawTensor, format_name: str) -> Iterator[NDArray[np.uint8]]:
+    def chunks(tensor_name: str, format_name: str) -> Iterator[NDArray[np.uint8]]:
         nonlocal n_done
         if on_progress:
             on_progress("packing weights", n_done / n_all)
         n_done += 1
+        # asked for again: parts of fused tensors are copies, and all of them would be in memory
+        tensor = checkpoint.tensor(tensor_name)
         for start in range(0, tensor.shape[0], _SLAB):
             stop = min(start + _SLAB, tensor.shape[0])
             check_finite(checkpoint, tensor.name, tensor.float32(start, stop))
@@ -105,7 +107,9 @@ def _entries(
         format_name = _format_of(tensor_name, tensor, name)
         n_bytes = groups(n_out) * blocks(n_in) * weight_format(format_name).BLOCK_BYTES
         attributes = {"format": format_name, "n_out": n_out, "n_in": n_in}
-        yield packed.Entry(tensor_name, n_bytes, attributes, partial(chunks, tensor, format_name))
+        yield packed.Entry(
+            tensor_name, n_bytes, attributes, partial(chunks, tensor_name, format_name)
+        )
     for tensor_name, size in vectors.items():
         tensor = checked_tensor(checkpoint, tensor_name, (size,))
         values = np.zeros(blocks(size) * 32, np.float32)

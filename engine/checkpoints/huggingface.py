@@ -176,6 +176,7 @@ class HuggingFaceCheckpoint:
 
     def _as_canonical(self, name: str, tensor: RawTensor) -> RawTensor:
         """The stored tensor, or its part, as the decoder has it."""
+        stored = tensor
         own = layout(self.config["model_type"])
         if is_transposed(name, len(tensor.shape), own):
             tensor = transposed(tensor)
@@ -188,6 +189,8 @@ class HuggingFaceCheckpoint:
             sizes = [self._shapes[part][0] for part in parts]
             head_dim = self._translated.head_dim if own.by_head else 0
             tensor = rows_of(tensor, sizes, parts.index(name), head_dim)
+        if not np.may_share_memory(tensor.data, stored.data):
+            stored.release()  # a copy was made
         return tensor
 
     @cached_property
