@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 STAMPS := $(VENV)/stamps
 
-.PHONY: chat test check lint format bench clean
+.PHONY: chat test check lint format docs bench clean
 
 chat: $(STAMPS)/chat
 	@$(BIN)/sparsechat models pull --if-missing
@@ -34,6 +34,9 @@ lint: $(STAMPS)/test
 format: $(STAMPS)/test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMPS)/test
+	$(BIN)/python -m tests.models_table
 
 bench: $(STAMPS)/test
 	$(BIN)/python -m benchmarks.decode $(ARGS)
