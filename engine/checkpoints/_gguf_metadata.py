@@ -120,6 +120,8 @@ def refuse_unsupported(metadata: Metadata, decoder: DecoderConfig) -> None:
     unless = {
         "expert_count": (0,),
         "attention.value_length": (0, own.get("attention.key_length")),
+        "attention.key_length_swa": (own.get("attention.key_length"),),
+        "rope.dimension_count_swa": (own.get("rope.dimension_count"),),
         "attention.causal": (True,),
         "attention.scale": (0.0,),
         "attention.clamp_kqv": (0.0, decoder.clip_qkv),

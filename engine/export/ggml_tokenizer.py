@@ -15,8 +15,9 @@ from engine.tokenizer.spelling import BYTE_PIECE, byte_level
 if TYPE_CHECKING:
     import tokenizers
 
-# these come first where several names stand for one way to cut words
-_PREFERRED = ("gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "gpt-4o", "gpt-neox")
+# these come first where several names stand for one way to cut words; llama.cpp knows them all, and
+# calls GPT-NeoX's MPT's
+_PREFERRED = ("gpt-2", "mpt", "smollm", "llama-bpe", "qwen2", "tekken", "gpt-4o")
 # what the kinds cut in different ways
 _PROBE = (
     "Hello, it's I'LL we'd don't 1 12 123 1234567 3.14\n\n\n  x = y+1;\t\tÜber ÜBER naïve ßtraße "

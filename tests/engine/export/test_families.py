@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import engine
 from engine.adapters import Adapter
@@ -149,6 +149,26 @@ def test_a_directory_of_a_directory_is_the_same(tmp_path: Path, name: str) -> No
     assert before.keys() == after.keys()
     for key, values in before.items():
         assert_array_equal(after[key], values, key)
+
+
+def test_of_a_model_that_sees_pictures_the_text_part_is_written(tmp_path: Path) -> None:
+    start, whole = family_checkpoint("gemma3-24"), tmp_path / "whole"
+    whole.mkdir()
+    text = json.loads((start / "config.json").read_text())
+    keys = {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]}
+    (whole / "config.json").write_text(json.dumps(keys | {"text_config": text}))
+    tensors = {f"language_model.{key}": values for key, values in tensors_of(start).items()}
+    tensors["vision_tower.patches.weight"] = np.ones((3, 3), np.float32)
+    save_file(tensors, whole / "model.safetensors", metadata={"format": "pt"})
+    for source in (whole, gguf_file(tmp_path / "m.gguf", Source(whole), "f32")):
+        back = directory(tmp_path / f"back-{source.stem}", Source(source))
+        assert tensors_of(back).keys() == tensors_of(start).keys()
+        found = json.loads((back / "config.json").read_text())
+        assert found["model_type"] == "gemma3_text"
+        assert found["architectures"] == ["Gemma3ForCausalLM"]
+        theirs = reference_logits(back, LONG_IDS)
+        expected = model_of("gemma3-24").logits(LONG_IDS)
+        assert_allclose(theirs, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["neox", "gpt2", "gptj", "phi3", "mpt", "gemma2"])
