@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,22 @@ def remove(name: str) -> list[Path]:
     if model is None:
         raise ModelNotFoundError(f"no model {name!r} is installed{_nearest(name, _installed())}")
     return records.remove(model)
+
+
+def imported(name: str) -> ResolvedModel | None:
+    """The model that an import made under this name."""
+    return next((m for m in trained() if m.name == name and m.source == "imported"), None)
+
+
+def remove_imported(model: ResolvedModel) -> list[Path]:
+    """Delete what the import wrote. Returns the other files in its folder, which stay."""
+    record = json.loads((model.path / IMPORTED).read_text(encoding="utf-8"))
+    names = [name for name in record.get("files", []) if Path(str(name)).name == name]
+    files.delete(*(model.path / name for name in names), model.path / IMPORTED)
+    kept = sorted(model.path.iterdir())
+    if not kept:
+        model.path.rmdir()
+    return kept
 
 
 def pull(

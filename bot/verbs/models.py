@@ -11,9 +11,11 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bot import adapters, render, terminal
 from bot.model_card import describe, lines
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("list", "models that are installed, can be pulled, or lie in the hub cache; adapters"),
         ("pull", "fetch a model and verify it; goes on where an earlier pull stopped"),
         ("show", "what a model is, without loading it: parts, context, memory, what runs fast"),
-        ("rm", "delete a pulled model"),
+        ("rm", "delete a pulled or imported model"),
     ):
         action = actions.add_parser(name, help=summary, description=summary)
         # SUPPRESS: what stands before the action must not be undone by a default
@@ -251,28 +253,49 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    model = records.find(args.name)
-    if model and not args.yes and not terminal.is_terminal(sys.stdin):
-        render.complain(f"deleting {model.name} needs --yes when nobody can be asked")
+    found = _deletable(args.name)
+    if found is None:
+        models.remove(args.name)  # says which names are near when there is no such model
+        return 0  # it came in between
+    if not args.yes and not terminal.is_terminal(sys.stdin):
+        render.complain(f"deleting {found.name} needs --yes when nobody can be asked")
         return 2
-    if model and not args.yes and not _agreed(model):
-        render.err(f"{model.name} stays")
+    if not args.yes and not _agreed(found):
+        render.err(f"{found.name} stays")
         return 1
-    kept = models.remove(args.name)  # says which names are near when there is no such model
-    if model is None:
-        return 0  # another process deleted it meanwhile
+    kept = found.delete()
     if args.json:
-        _print_json({"removed": model.name, "freed": model.size, "kept": [str(p) for p in kept]})
+        _print_json({"removed": found.name, "freed": found.size, "kept": [str(p) for p in kept]})
         return 0
-    render.err(f"{model.name} is deleted, {files.megabytes(model.size)} are free again")
+    render.err(f"{found.name} is deleted, {files.megabytes(found.size)} are free again")
     for path in kept:
-        render.err(f"kept, because pull did not create it: {path}")
+        render.err(f"kept, because {found.maker} did not create it: {path}")
     return 0
 
 
-def _agreed(model: InstalledModel) -> bool:
-    size = files.megabytes(model.size)
-    render.ask_for_line(f"Delete {model.name} ({size}, {model.folder})? [y/N] ")
+class _Deletable(NamedTuple):
+    """A model; delete returns what else lies in its folder, and stays."""
+
+    name: str
+    folder: Path
+    size: int
+    maker: str
+    delete: Callable[[], list[Path]]
+
+
+def _deletable(name: str) -> _Deletable | None:
+    if pulled := records.find(name):
+        delete = partial(models.remove, name)
+        return _Deletable(pulled.name, pulled.folder, pulled.size, "pull", delete)
+    if mine := models.imported(name):
+        size = sum(path.stat().st_size for path in mine.path.iterdir() if path.is_file())
+        return _Deletable(name, mine.path, size, "import", partial(models.remove_imported, mine))
+    return None
+
+
+def _agreed(found: _Deletable) -> bool:
+    size = files.megabytes(found.size)
+    render.ask_for_line(f"Delete {found.name} ({size}, {found.folder})? [y/N] ")
     return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 

@@ -248,6 +248,7 @@ def _write_record(folder: Path, source: Path, done: Report) -> None:
         "tensors": done.n_tensors,
         "bytes": done.n_bytes,
         "left_out": list(done.left_out),
+        "files": sorted(path.name for path in folder.iterdir()),
         "checked": done.line(),
     }
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"

@@ -137,14 +137,29 @@ def _of_stages(places: list[Place], want: Expected) -> list[Place]:
     found: list[Place] = []
     layer = 0
     for (_, number), inside in sorted(modules.items(), key=lambda item: _order(item[0])):
-        names = {place.key for place in inside}
-        outside = [early for early in (True, False) if any(_outside(k, early, want) for k in names)]
+        is_early = _is_early({place.key for place in inside}, want)
         for place in inside:
             key = place.key
-            name = _outside(key, outside[0], want) if outside else _in_layer(key, layer, want)
+            if is_early is None:
+                name = _in_layer(key, layer, want)
+            else:
+                name = _outside(key, is_early, want)
             found.append(place._replace(name=name, key=f"{number}.{key}"))
-        layer += not outside
+        layer += is_early is None
     return found
+
+
+def _is_early(keys: Iterable[str], want: Expected) -> bool | None:
+    """Whether a module is the embedding (True), the head (False) or a layer (None).
+
+    OPT's layers and its head both have a final_layer_norm, so that one name does not tell.
+    """
+    of_layers = {theirs.partition("{i}.")[2] for theirs in want.table.values()}
+    places = {key: [is_early for is_early in (True, False) if _outside(key, is_early, want)]
+              for key in keys}  # fmt: skip
+    if any(key in of_layers and not places[key] for key in places):
+        return None
+    return next((found[0] for found in places.values() if found), None)
 
 
 def _order(module: tuple[Path, int]) -> tuple[int, int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,3 +91,39 @@ def test_what_a_killed_import_left_goes_with_the_next_one(
         folder.mkdir(parents=True)
     assert main(["import", str(old), "--to", "mine"]) == 0
     assert sorted(paths.models_dir().iterdir()) == [*others, paths.models_dir() / "mine"]
+
+
+class Hostile:
+    """Runs a command when a common loader opens it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_hostile_pickle_is_one_line_and_nothing_of_it_runs(
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"model.norm.weight": Hostile(tmp_path / "ran")}, old / "pytorch_model.bin")
+    assert main(["import", str(old), "--to", "mine"]) == 1
+    error = capsys.readouterr().err
+    assert "asks for posix.system, which is no tensor" in error and error.count("\n") == 1
+    assert not (tmp_path / "ran").exists() and models.trained() == []
+
+
+def test_rm_deletes_what_an_import_wrote(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", str(old), "--to", "mine"]) == 0
+    folder = paths.models_dir() / "mine"
+    (folder / "notes.txt").write_text("mine")
+    assert main(["models", "rm", "mine"]) == 2
+    assert main(["models", "rm", "mine", "--yes"]) == 0
+    assert (
+        f"kept, because import did not create it: {folder / 'notes.txt'}" in capsys.readouterr().err
+    )
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"] and models.trained() == []
+    (folder / "notes.txt").unlink()
+    assert main(["import", str(old), "--to", "mine"]) == 0
+    assert main(["models", "rm", "mine", "--yes"]) == 0
+    assert not folder.exists()

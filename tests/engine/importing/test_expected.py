@@ -13,6 +13,7 @@ from tests.tiny import FAMILY_NAMES, TINY_NAMES, tiny_checkpoint
 NAMES = (*FAMILY_NAMES, *(name for name in TINY_NAMES if name.endswith(("-tied", "-biases"))))
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", (*NAMES, "qwen2", "mistral-window"))
 def test_every_family_is_expected_as_transformers_saves_it(name: str) -> None:
     folder = tiny_checkpoint(name)

@@ -20,7 +20,9 @@ import engine
 from engine.checkpoints import open_checkpoint
 from engine.importing import converting, import_model, shards
 from engine.training.pickles import read_pickle
-from tests.tiny import tiny_checkpoint
+from tests.tiny import reference_logits, tiny_checkpoint
+
+pytestmark = pytest.mark.parity
 
 Tensors = dict[str, torch.Tensor]
 FAMILIES = {
@@ -176,6 +178,14 @@ def test_openchatkit_s_stages_are_put_together_whatever_their_size(
     report = import_model(stage_files(name, tmp_path / "shards", per_stage), tmp_path / "new")
     assert report.kind == "OpenChatKit's stages"
     require_same(tmp_path / "new", name)
+
+
+@pytest.mark.parametrize("name", ["neox", "opt", "llama-tied"])
+def test_transformers_opens_what_was_put_together(tmp_path: Path, name: str) -> None:
+    import_model(stage_files(name, tmp_path / "shards", 1), tmp_path / "new")
+    ids = [5, 17, 3, 88, 42, 7]
+    found = reference_logits(tmp_path / "new", ids)
+    assert_array_equal(found, reference_logits(tiny_checkpoint(name), ids))
 
 
 def test_the_config_may_lie_elsewhere(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import engine
 from engine.cache import KVCache
@@ -48,6 +51,7 @@ def test_the_numbers_are_those_of_formats_cache_and_scratch() -> None:
     assert n_bytes + 4 * 97 == memory_module.scratch_bytes(small_config())
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", NAMES)
 def test_parts_and_memory_are_those_of_the_loaded_model(name: str) -> None:
     folder = tiny_checkpoint(name)
@@ -76,8 +80,16 @@ def test_memory_grows_by_whole_segments(tmp_path: Path) -> None:
     one, more = memory_of(checkpoint, 1), memory_of(checkpoint, 129)
     assert all(more.kv[name] == 2 * one.kv[name] for name in one.kv)
     assert one.total("f16") == one.weights + one.kv["f16"] + one.scratch
+
+
+def test_learned_positions_end(tmp_path: Path) -> None:
+    config = {"model_type": "gpt2", "n_embd": 64, "n_layer": 1, "n_head": 2, "vocab_size": 9}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"n_positions": 128}))
+    save_file({"wte.weight": np.zeros((9, 64), np.float32)}, tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path)
+    assert memory_of(checkpoint, 128).n_tokens == 128
     with pytest.raises(ValueError, match="beyond the 128 positions of the weights"):
-        memory_of(open_checkpoint(tiny_checkpoint("gpt2")), 129)
+        memory_of(checkpoint, 129)
 
 
 def scaled(kind: Any, **fields: Any) -> dict[str, Any]:
