@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         find(adapter)
     worker = Worker()
     loader = ModelLoader(worker)
-    loader.start(found, config.settings())
+    # with --raw no template writes anything, so there is nothing to say about one either
+    loader.start(found, config.settings({"template": "completion"} if args.raw else None))
     with interrupts:
         try:
             return Answer(config, loader, interrupts, args).give(question, knowledge)

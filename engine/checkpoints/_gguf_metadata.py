@@ -50,6 +50,8 @@ def config(metadata: Metadata, tensors: Mapping[str, RawTensor]) -> dict[str, An
     own = metadata.below(f"{name}.")
     found = {key: _one(own[theirs]) for key, theirs in CONFIG_KEYS.items() if theirs in own}
     found["model_type"] = model_type_of_gguf(name)
+    if isinstance(metadata.get("general.name"), str):
+        found["_name_or_path"] = metadata["general.name"]
     found["tie_word_embeddings"] = "output.weight" not in tensors
     found["attention_bias"] = any(f"blk.0.attn_{q}.bias" in tensors for q in ("q", "qkv"))
     found["attention_out_bias"] = "blk.0.attn_output.bias" in tensors

@@ -25,7 +25,7 @@ CONTROL = (
 EOS = {
     "llama-2": "</s>", "mistral-v0.2": "</s>", "mistral-v0.3": "</s>", "zephyr": "</s>",
     "llama-3": "<|eot_id|>", "llama-3.1": "<|eot_id|>", "llama-3.2": "<|eot_id|>",
-    "human_bot": "<|endoftext|>", "plain": "<|endoftext|>",
+    "human_bot": "<|endoftext|>", "plain": "<|endoftext|>", "llama2": "</s>", "llama2_32k": "</s>",
 }  # fmt: skip
 
 

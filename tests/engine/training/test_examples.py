@@ -15,7 +15,7 @@ from tests.engine.training.fakes import (
 )
 
 GOLDEN = sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
-WITH_STOP_TOKEN = [*GOLDEN, "chatml"]
+WITH_STOP_TOKEN = [*GOLDEN, "chatml", "mpt", "llama2"]
 OF_LINES = ["human_bot", "plain"]
 
 
