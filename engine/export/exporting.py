@@ -14,6 +14,7 @@ from engine.export.checking import Logits, Report, check, compared, probe_ids, r
 from engine.export.floats import KINDS
 from engine.export.source import Source
 from engine.packed import replacing, replacing_folder, share
+from engine.templates import known_as
 from engine.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -71,12 +72,20 @@ def to_gguf(
     path = Path(path)
     report = on_progress or (lambda stage, fraction: None)
     with replacing(path) as file:
-        gguf.write_file(file, source, format_name, path.stem, report)
+        gguf.write_file(file, source, format_name, _name_for(path, source), report)
         file.flush()
         report("checking", 0.0)
         found = check(Path(file.name), format_name, logits, load_tokenizer(source.checkpoint))
         share(Path(file.name))
     return found._replace(path=path)
+
+
+def _name_for(path: Path, source: Source) -> str:
+    """general.name: where there is no chat template, the name tells which one is to be used."""
+    checkpoint = source.checkpoint
+    if checkpoint.chat_template is not None:
+        return path.stem
+    return known_as(checkpoint.path, checkpoint.config)
 
 
 def to_peft(folder: str | Path, adapter: Adapter, model: Model, base: str) -> Report:

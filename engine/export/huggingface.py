@@ -24,6 +24,7 @@ from engine.export import floats
 from engine.export.config_json import config_json, generation_json
 from engine.export.source import Source
 from engine.export.tokenizer_files import write_tokenizer
+from engine.templates import known_as
 
 SHARD_BYTES = 4_000_000_000  # what old file systems and hubs take in one file
 # beside weights, config and card; what a directory of a model may have
@@ -51,7 +52,10 @@ def write_files(
 ) -> None:
     """Everything but the card, into an existing folder. number: F32, F16 or BF16."""
     report = on_progress or (lambda stage, fraction: None)
-    _write_json(folder / "config.json", config_json(source, number))
+    keys, checkpoint = config_json(source, number), source.checkpoint
+    if checkpoint.chat_template is None:  # the name tells which one is to be used
+        keys = {"_name_or_path": known_as(checkpoint.path, checkpoint.config), **keys}
+    _write_json(folder / "config.json", keys)
     own = source.checkpoint.path
     if (own / "config.json").is_file():
         for name in _TAKEN_OVER:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 from loguru import logger
 
-from engine.templates._forms import form_of
+from engine.templates._forms import form_of, known_as
 from engine.templates._messages import Message, Messages
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Message",
     "Messages",
     "continues",
+    "known_as",
     "template_for",
     "template_named",
 ]

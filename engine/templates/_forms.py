@@ -13,6 +13,7 @@ _BY_NAME = (
     (re.compile(r"llama-?2\b.*\b32k-instruct\b"), "llama2_32k"),
 )
 _TALKS = re.compile(r"\b(chat|instruct|assistant)\b")
+_IN_CACHE = "models--"  # org--name
 _LLAMA_3 = re.compile(r"llama-?[34]\b")
 
 
@@ -34,8 +35,15 @@ def form_of(path: Path, config: Mapping[str, Any], vocabulary: Container[str]) -
     return "llama2" if is_llama and not is_newer else "plain"
 
 
+def known_as(path: Path, config: Mapping[str, Any]) -> str:
+    """What it was saved as, else the repository in the hub's cache, else the file or folder."""
+    saved = config.get("_name_or_path")
+    repository = next((part for part in path.parts if part.startswith(_IN_CACHE)), "")
+    in_hub = repository.removeprefix(_IN_CACHE).replace("--", "/", 1)
+    return str(saved) if saved else in_hub or path.name
+
+
 def _names(path: Path, config: Mapping[str, Any]) -> list[str]:
-    """The file or folder, the repository in the hub's cache, and what it was saved as."""
-    words = [path.name, str(config.get("_name_or_path") or "")]
-    words += [part for part in path.parts if part.startswith("models--")]
-    return [re.sub(r"[^a-z0-9]+", "-", word.lower()) for word in words]
+    """Whatever it is called, each in small letters with "-" between words."""
+    words = {known_as(path, config), known_as(path, {}), path.name}
+    return [re.sub(r"[^a-z0-9]+", "-", word.lower()) for word in sorted(words)]

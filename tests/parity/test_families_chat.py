@@ -12,6 +12,9 @@ import pytest
 import engine
 from bot.chat import Chat
 from bot.settings import Settings
+from engine.checkpoints import open_checkpoint
+from engine.export import Source, to_gguf, to_huggingface
+from engine.tokenizer import load_tokenizer
 from tests.tiny import FAMILY_CONFIGS, TINY_CONFIGS, VOCAB_SIZE, build_checkpoint
 
 pytestmark = pytest.mark.parity
@@ -22,7 +25,7 @@ MPT_SYSTEM = (
 )
 
 
-def named(folder: Path, config_name: str, specials: tuple[str, ...], eos: str) -> engine.Model:
+def named(folder: Path, config_name: str, specials: tuple[str, ...]) -> engine.Model:
     """A checkpoint whose tokenizer has a letter a token, and whose folder has the model's name."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -36,7 +39,7 @@ def named(folder: Path, config_name: str, specials: tuple[str, ...], eos: str) -
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(word, normalized=False) for word in specials])
     tokenizer.save(str(folder / "tokenizer.json"))
-    keys = {"eos_token": eos, "add_bos_token": "<s>" in specials, "bos_token": specials[0]}
+    keys = {"eos_token": specials[-1], "add_bos_token": "<s>" in specials, "bos_token": specials[0]}
     (folder / "tokenizer_config.json").write_text(json.dumps(keys))
     longest = None if config_name == "gpt-neo" else 1024  # its positions are learned
     return engine.load(folder, threads=1, max_seq_len=longest)
@@ -65,7 +68,7 @@ def named(folder: Path, config_name: str, specials: tuple[str, ...], eos: str) -
 def test_a_conversation_has_the_form_that_the_name_promises(
     name: str, config: str, specials: tuple[str, ...], asked: str, again: str, tmp_path: Path
 ) -> None:
-    model = named(tmp_path / name, config, specials, specials[-1])
+    model = named(tmp_path / name, config, specials)
     settings: dict[str, Any] = {"max_tokens": 12, "sample": False}
     chat = Chat(Settings(model=name, **settings))
     chat.use_model(model)
@@ -87,3 +90,14 @@ def test_a_conversation_has_the_form_that_the_name_promises(
     # what was computed for the first turn is there for the second
     assert model.cached_prefix(ids) >= len(turn.ids)
     assert specials.index(specials[-1]) in model.stop_ids
+
+
+def test_a_form_is_kept_by_what_is_exported(tmp_path: Path) -> None:
+    model = named(tmp_path / "RedPajama-INCITE-Chat-3B-v1", "neox", ("<|endoftext|>",))
+    source = Source(model.path)
+    to_huggingface(tmp_path / "mine", source, model.logits, "f32")
+    file = to_gguf(tmp_path / "mine.gguf", source, model.logits, "f32").path
+    again = to_huggingface(tmp_path / "again", Source(file), model.logits, "f32").path
+    for path in (tmp_path / "mine", file, again):
+        tokenizer = load_tokenizer(open_checkpoint(path))
+        assert tokenizer is not None and tokenizer.template.name == "human_bot", path
