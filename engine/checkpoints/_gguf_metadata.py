@@ -127,7 +127,7 @@ def refuse_unsupported(metadata: Metadata, decoder: DecoderConfig) -> None:
         "attention.causal": (True,),
         "attention.scale": (0.0,),
         "attention.clamp_kqv": (0.0, decoder.clip_qkv),
-        "attention.max_alibi_bias": (0.0, decoder.alibi_max_bias),
+        "attention.max_alibi_bias": (0.0, decoder.alibi_max_bias * (decoder.position == "alibi")),
         "attn_logit_softcapping": (0.0, decoder.attention_softcap),
         "final_logit_softcapping": (0.0, decoder.logit_softcap),
         "use_parallel_residual": (decoder.residual == "parallel",),

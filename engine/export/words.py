@@ -22,12 +22,15 @@ def require_said(found: DecoderConfig, wanted: DecoderConfig, container: str, wa
     for field in fields(DecoderConfig):
         name = field.name
         values = getattr(found, name), getattr(wanted, name)
-        if name == "architecture" or (name in _ROPES and _same_rotation(found, wanted, name)):
+        if name == "architecture" or (name == "alibi_max_bias" and wanted.position != "alibi"):
             continue
-        if name not in _ROPES and _same(*values):
-            continue
-        said = f"{name} {values[1]}" if name not in _ROPES else _rotation_of(wanted, name)
-        raise ValueError(f"{container} has no words for {said}; {way_out}")
+        if name in _ROPES and not _same_rotation(found, wanted, name):
+            raise ValueError(
+                f"{container} has no words for {_rotation_of(wanted, name)}; {way_out}"
+            )
+        if name not in _ROPES and not _same(*values):
+            said = f"{values[1]:g}" if isinstance(values[1], float) else values[1]
+            raise ValueError(f"{container} has no words for {name} {said}; {way_out}")
 
 
 def _same(found: Any, wanted: Any) -> bool:

@@ -125,6 +125,10 @@ FILES: dict[str, tuple[str, dict[str, Any], dict[str, np.ndarray | None], str]] 
         "gpt2.attention.scale is 0.5, which this build does not support",
     ),
     "bias": ("mpt", {"attention.max_alibi_bias": "8"}, {}, "alibi_bias_max must be a number"),
+    "positions it has not": (
+        "gpt2", {"attention.max_alibi_bias": 8.0}, {},
+        "gpt2.attention.max_alibi_bias is 8.0, which this build does not support",
+    ),
     "no positions": (
         "mpt", {"attention.max_alibi_bias": None}, {},
         "learned_pos_emb must be true where attn_config.alibi is false",

@@ -216,7 +216,7 @@ def test_a_tied_head_and_missing_biases_are_written_where_llama_cpp_wants_them(
         ("gpt-neo", r"llama.cpp has no GGUF files of gpt_neo"),
         ("opt", r"llama.cpp has no GGUF files of opt"),
         ("mpt-scaled", "a GGUF file of mpt has no words for attention_scale 0.3; a Hugging Face"),
-        ("gpt2-inner", "a GGUF file of gpt2 has no words for attention_scale 1.0"),
+        ("gpt2-inner", "a GGUF file of gpt2 has no words for attention_scale 1;"),
         ("gemma2", "a GGUF file of gemma2 has no words for attention_scale 0.158"),
         ("gemma2-no-caps", "a GGUF file of gemma2 has no words for attention_s"),
         ("mpt-qk", "no words for one norm for all queries or keys at once, at which llama.cpp"),
