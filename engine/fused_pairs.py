@@ -41,7 +41,8 @@ def module_of(name: str, architecture_name: str) -> str:
     table = _weights(architecture_name)
     if sharing(table, first) != names_in(name):
         raise ValueError(
-            f"{first} is a part of a module of {architecture_name}; fused() makes a pair of it"
+            f"{first} is a part of a module of {architecture_name}; "
+            "engine.adapters.in_modules makes a pair for the whole"
         )
     return table[f"layers.{{i}}.{kind}"].replace("{i}", layer).removesuffix(".weight")
 

@@ -184,6 +184,17 @@ def test_a_merged_adapter_reaches_the_fused_and_turned_matrices(tmp_path: Path, 
         model.set_adapter(None)
 
 
+@pytest.mark.parametrize("name", ["neox", "phi3"])
+def test_an_adapter_is_merged_into_fused_tensors_of_a_file(tmp_path: Path, name: str) -> None:
+    file = gguf_file(tmp_path / "m.gguf", Source(family_checkpoint(name)), "f32")
+    model = engine.load(file, threads=2, kv_cache="f32")
+    adapter = Adapter("polite", 4, 0.5, random_pairs(model.config, 4, ("wk", "w_up")))
+    model.set_adapter(adapter)
+    source = Source(file, adapter)
+    assert to_gguf(tmp_path / "merged.gguf", source, model.logits, "f32").largest < 1e-3
+    assert to_huggingface(tmp_path / "merged", source, model.logits, "f32").largest < 1e-3
+
+
 @pytest.mark.parametrize("name", WIDE)
 def test_fused_tensors_are_quantised_and_read_by_their_parts(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
