@@ -10,32 +10,16 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers import bench_dir
+from benchmarks.shapes import SHAPES, Shape, keys, tensors
 
 KINDS = ("Q4_0", "Q8_0")
 _FILE_TYPES = {"Q4_0": 2, "Q8_0": 7}  # general.file_type: what most tensors are
-
-
-class Shape(NamedTuple):
-    """A Llama-like decoder's sizes."""
-
-    n_layers: int
-    hidden_size: int
-    intermediate_size: int
-    n_heads: int
-    n_kv_heads: int
-    vocab_size: int
-
-
-SHAPES = {
-    "shape-1.1b": Shape(22, 2048, 5632, 32, 4, 32000),  # TinyLlama 1.1B
-    "shape-6.7b": Shape(32, 4096, 11008, 32, 32, 32000),  # Llama 2 7B
-}
 
 
 def kind_of(path: Path) -> str:
@@ -133,43 +117,30 @@ def _metadata(reader: Any, file_type: int) -> list[tuple[str, Any, Any, Any]]:
 def _random(shape: Shape, kind: str, target: Path) -> None:
     from gguf import GGMLQuantizationType, GGUFValueType
 
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    n_kv = hidden // shape.n_heads * shape.n_kv_heads
-    layer = {
-        "attn_norm": [hidden], "attn_q": [hidden, hidden], "attn_k": [n_kv, hidden],
-        "attn_v": [n_kv, hidden], "attn_output": [hidden, hidden], "ffn_norm": [hidden],
-        "ffn_gate": [inner, hidden], "ffn_up": [inner, hidden], "ffn_down": [hidden, inner],
-    }  # fmt: skip
-    shapes = {"token_embd.weight": [shape.vocab_size, hidden], "output_norm.weight": [hidden]}
-    shapes["output.weight"] = [shape.vocab_size, hidden]
-    for i in range(shape.n_layers):
-        shapes |= {f"blk.{i}.{name}.weight": size for name, size in layer.items()}
     types = GGMLQuantizationType
     plan = [
         (name, size, types.F32 if len(size) == 1 else types["Q8_0" if _is_table(name) else kind])
-        for name, size in shapes.items()
+        for name, size in tensors(shape).items()
     ]
-    numbers = {
-        "block_count": shape.n_layers, "context_length": 4096, "embedding_length": hidden,
-        "feed_forward_length": inner, "attention.head_count": shape.n_heads,
-        "attention.head_count_kv": shape.n_kv_heads, "vocab_size": shape.vocab_size,
-        "rope.dimension_count": hidden // shape.n_heads,
-    }  # fmt: skip
-    text, uint, real = GGUFValueType.STRING, GGUFValueType.UINT32, GGUFValueType.FLOAT32
-    fields: list[tuple[str, Any, Any, Any]] = [("general.architecture", "llama", text, None)]
-    fields += [("general.file_type", _FILE_TYPES[kind], uint, None)]
-    fields += [(f"llama.{key}", value, uint, None) for key, value in numbers.items()]
-    fields += [("llama.attention.layer_norm_rms_epsilon", 1e-5, real, None)]
-    fields += [("tokenizer.ggml.model", "no_vocab", text, None)]
+    text, uint = GGUFValueType.STRING, GGUFValueType.UINT32
+    kinds = {int: uint, float: GGUFValueType.FLOAT32, bool: GGUFValueType.BOOL}
+    fields: list[tuple[str, Any, Any, Any]] = [
+        ("general.architecture", shape.architecture, text, None),
+        ("general.file_type", _FILE_TYPES[kind], uint, None),
+        ("tokenizer.ggml.model", "no_vocab", text, None),
+    ]
+    for key, value in keys(shape).items():
+        fields.append((f"{shape.architecture}.{key}", value, kinds[type(value)], None))
     rng = np.random.default_rng(0)
-    arrays = (_random_tensor(rng, size, new.name) for _, size, new in plan)
+    arrays = (_random_tensor(rng, name, size, new.name) for name, size, new in plan)
     _write_gguf(target, fields, plan, arrays)
 
 
-def _random_tensor(rng: np.random.Generator, size: list[int], kind: str) -> NDArray[Any]:
-    """Norms are ones; blocks get random integers and a scale that keeps activations finite."""
+def _random_tensor(rng: np.random.Generator, name: str, size: list[int], kind: str) -> NDArray[Any]:
+    """Norms are ones and biases zeros; blocks get random integers and a scale that keeps
+    activations finite."""
     if len(size) == 1:
-        return np.ones(size, np.float32)
+        return np.full(size, 0.0 if name.endswith(".bias") else 1.0, np.float32)
     n_out, n_in = size
     n_integers = {"Q4_0": 16, "Q8_0": 32}[kind]  # bytes of integers after the 2 of the scale
     step = {"Q4_0": 4.6, "Q8_0": 74.0}[kind]  # standard deviation of uniform integers

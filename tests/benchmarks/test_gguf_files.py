@@ -11,7 +11,7 @@ from gguf.quants import dequantize
 
 import engine
 from benchmarks import gguf_files
-from benchmarks.gguf_files import Shape
+from benchmarks.shapes import Shape
 
 
 @pytest.fixture(autouse=True)

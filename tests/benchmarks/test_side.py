@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import gguf_files
 from benchmarks.engine_driver import Engine
-from benchmarks.gguf_files import Shape
+from benchmarks.shapes import Shape
 from benchmarks.transformers_driver import Transformers
 
 IDS = [1, 2, 3, 4, 5]
