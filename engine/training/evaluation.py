@@ -25,12 +25,17 @@ class Scores(NamedTuple):
     n_targets: int
 
 
-def evaluate(model: Model, batches: Iterable[Batch]) -> Scores:
-    """Without dropout and without gradients; the model trains on after it."""
+def evaluate(
+    model: Model, batches: Iterable[Batch], should_stop: Callable[[], bool] = lambda: False
+) -> Scores | None:
+    """Without dropout and without gradients; the model trains on after it. None when stopped."""
     total, n, correct = 0.0, 0, 0
     model.train(False)
     with torch.no_grad():
         for batch in batches:
+            if should_stop():
+                model.train(True)
+                return None
             loss = model(batch)
             total, n, correct = total + float(loss.total), n + loss.n, correct + loss.correct
     model.train(True)

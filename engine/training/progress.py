@@ -18,6 +18,8 @@ class Progress:
     recent          the last losses; n_skipped, n_in_row: steps left out in all and at the end
     evaluate_every  settled at the start from the run's length, as n_steps was expected to be
     first_val_loss  before the first step; best_*: of the evaluations since; n_worse: those after it
+    evaluated_at    the step; is_due: whether the one of this step is still to be made, as before
+                    the first step and where it was stopped
     base_answers    to the fixed prompts, before the first step
     """
 
@@ -35,6 +37,7 @@ class Progress:
     best_step: int | None = None
     n_worse: int = 0
     evaluated_at: int = -1
+    is_due: bool = True
     base_answers: list[str] = field(default_factory=list)
 
     def as_facts(self) -> dict[str, Any]:

@@ -82,15 +82,18 @@ class Session:
         if self._write(self.run.checkpoints, arrays, facts, self.settings.keep):
             self.saved_at = self.progress.step
 
-    def evaluate(self) -> None:
+    def evaluate(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Score the held-out rows, answer the fixed prompts, and keep the weights if they are the
-        best so far."""
+        best so far. False when it was stopped, as if it had not begun."""
         progress = self.progress
-        progress.evaluated_at = progress.step
         if not self.subject.val_batches:
-            return
+            progress.evaluated_at, progress.is_due = progress.step, False
+            return True
         self.optimizer.settle()
-        scores = evaluate(self.model, self.subject.val_batches)
+        scores = evaluate(self.model, self.subject.val_batches, should_stop)
+        if scores is None:
+            return False
+        progress.evaluated_at, progress.is_due = progress.step, False
         is_best = scores.loss < (np.inf if progress.best_loss is None else progress.best_loss)
         if progress.first_val_loss is None:
             progress.first_val_loss = scores.loss
@@ -103,6 +106,7 @@ class Session:
         if is_best and progress.step:
             self._write(self.run.best, self._learned(), {"loss": scores.loss}, 1)
         self.aim.evaluated(progress.step, self.run.folder, self.subject.val_batches)
+        return True
 
     def take_best(self) -> None:
         """The weights of the best evaluation, where there was one after the first step."""

@@ -122,8 +122,8 @@ def _loop(session: Session, found: Probe, should_stop: Callable[[], bool]) -> Re
     session.run.go_back(progress.step)
     tell(_started(session, found))
     session.model.train(True)
-    if progress.evaluated_at < 0:
-        session.evaluate()
+    if progress.is_due and not session.evaluate(should_stop):
+        return _stop(session)
     clock, saved_s = Clock(), time.monotonic()
     reason = _why_end(session)
     steps = _steps(session)
@@ -137,20 +137,27 @@ def _loop(session: Session, found: Probe, should_stop: Callable[[], bool]) -> Re
         tell(_step_event(session, found, clock, sums, skipped, rate))
         if progress.n_in_row >= settings.max_skipped:
             return _end(session, stop_line(progress.step, progress.n_in_row, skipped, rate), False)
-        if _is_due(session, feds[-1].ends_epoch):
-            session.evaluate()
+        progress.is_due = _is_due(session, feds[-1].ends_epoch)
+        if progress.is_due:
+            session.evaluate(should_stop)
         is_late = time.monotonic() - saved_s > SAVE_AFTER_S
         stops = should_stop()
-        if stops or _saves(session, is_late):
+        if stops:
+            return _stop(session)
+        if _saves(session, is_late):
             session.save()
             saved_s = time.monotonic()
-        if stops:
-            return _end(session, f"stopped at step {progress.step}", False)
         reason = _why_end(session)
-    if progress.evaluated_at != progress.step:
-        session.evaluate()
+    if progress.evaluated_at != progress.step and not session.evaluate(should_stop):
+        return _stop(session)
     session.save()
     return _end(session, reason, True)
+
+
+def _stop(session: Session) -> Result:
+    """To be gone on with."""
+    session.save()
+    return _end(session, f"stopped at step {session.progress.step}", False)
 
 
 def _steps(session: Session) -> Iterator[list[Fed]]:

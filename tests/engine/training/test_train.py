@@ -127,6 +127,26 @@ def test_a_stopped_run_goes_on_with_the_losses_of_one_that_was_not(
         np.testing.assert_allclose(weights(result)[name], values, atol=1e-6)
 
 
+def test_an_evaluation_that_is_stopped_is_made_when_the_run_goes_on(
+    settings: TrainSettings,
+) -> None:
+    settings = settings.changed(evaluate_every=3)
+    whole = train(settings.changed(name="whole"))
+    for at_step in (0, 3):  # before the first step, and in the middle of the run
+        events: list[Event] = []
+        is_asked = stopping_after(at_step, events)
+        name = f"run-{at_step}"
+        result = train(settings.changed(name=name), on_event=events.append, should_stop=is_asked)
+        assert (result.step, result.reason) == (at_step, f"stopped at step {at_step}")
+        result = resume(name)
+        assert result.finished and losses(result) == pytest.approx(losses(whole), abs=1e-6)
+        assert evaluated(result) == evaluated(whole)
+
+
+def evaluated(result: Result) -> list[int]:
+    return [e["step"] for e in Run(result.run).history() if e["event"] == "evaluated"]
+
+
 def test_a_base_that_was_found_is_kept_when_a_run_goes_on(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
