@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import row_index, unpacking
-from .datasets import DATASETS, BadRow, Row, dataset, recognised
+from .datasets import DATASETS, BadRow, LeftOut, Row, dataset, recognised
 from .files import megabytes
 from .row_index import RowIndex
 from .row_layout import FOLDER_SUFFIXES
@@ -52,7 +52,7 @@ class RowFile:
                 )
             return dataset(kind).row(record, origin)
         except ValueError as error:
-            return BadRow(origin, str(error))
+            return BadRow(origin, str(error), isinstance(error, LeftOut))
 
     def record(self, number: int) -> Mapping[str, Any]:
         """The JSON object of the row; of a passage {"text": …}. ValueError with the reason."""

@@ -25,7 +25,8 @@ class Counted:
 
     max_seq_len   tokens beyond which rows are cut
     n_rows        that were read, bad ones among them; kinds: good ones by dataset
-    errors        the first of the n_errors rows that cannot be learned from, (origin, reason)
+    errors        the first of the n_errors rows that cannot be learned from, (origin, reason);
+                  n_left_out: rows that say that they are not to be, as those rated bad
     lengths       tokens of rows before they are cut -> rows
     n_tokens      after the cut; n_trained: labels among them; n_lost: tokens that were cut
     n_duplicates  rows that were there before
@@ -39,6 +40,7 @@ class Counted:
     kinds: Counter[str] = field(default_factory=Counter)
     errors: list[tuple[str, str]] = field(default_factory=list)
     n_errors: int = 0
+    n_left_out: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
     n_tokens: int = 0
     n_trained: int = 0
@@ -55,7 +57,10 @@ class Counted:
         """Count one row."""
         self.n_rows += 1
         if isinstance(found, BadRow):
-            self._error(found.origin, found.reason)
+            if found.on_purpose:
+                self.n_left_out += 1
+            else:
+                self._error(found.origin, found.reason)
             return
         self._remember(found)
         try:
@@ -109,6 +114,7 @@ class Counted:
             "kinds": dict(self.kinds),
             "errors": [{"origin": origin, "reason": reason} for origin, reason in self.errors],
             "n_errors": self.n_errors,
+            "left_out": self.n_left_out,
             "tokens": self.n_tokens,
             "trained_tokens": self.n_trained,
             "cut_rows": self.n_cut,

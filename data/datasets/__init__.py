@@ -15,7 +15,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, NamedTuple, Protocol, cast
 
-__all__ = ["DATASETS", "BadRow", "Dataset", "Row", "Turn", "dataset", "digest", "recognised"]
+__all__ = [
+    *("DATASETS", "BadRow", "Dataset", "LeftOut", "Row", "Turn", "dataset", "digest"),
+    "recognised",
+]
 
 DATASETS = tuple(sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_")))
 
@@ -44,10 +47,15 @@ class Row(NamedTuple):
 
 
 class BadRow(NamedTuple):
-    """What stands at `origin` is no row, and why, in one line."""
+    """What stands at `origin` is no row, and why in one line, or is left out on purpose."""
 
     origin: str
     reason: str
+    on_purpose: bool = False
+
+
+class LeftOut(ValueError):
+    """A row that says itself that it is not to be learned from."""
 
 
 class Dataset(Protocol):

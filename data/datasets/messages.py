@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import Row, Turn
+from . import LeftOut, Row, Turn
 from ._turns import checked_text, conversation, text_field
 
 _LISTS = ("messages", "conversations", "conversation")
@@ -30,7 +30,7 @@ def recognises(record: Mapping[str, Any]) -> bool:
 
 def row(record: Mapping[str, Any], origin: str) -> Row:
     if record.get("rating") == "bad":
-        raise ValueError("it was rated bad, so it is not learned")
+        raise LeftOut("it was rated bad, so it is not learned")
     messages = _messages(record)
     if messages is None:
         raise ValueError("there is no list 'messages' or 'conversations' in it")

@@ -78,7 +78,7 @@ def test_a_level_is_calibrated_once_and_says_what_it_costs(smollm2_path: Path, h
     assert "calibrating sparsity, once for this model" in err
     found = json.loads(out)["sparsity"]
     assert found["level"] == "balanced" and 0 < found["kl"] < 0.02
-    assert found["same_likeliest"] > 0.98
+    assert found["same_likeliest"] > 0.9  # thresholds of layers are taken where they were faster
     assert found["bytes_per_token"] < 0.9 * found["dense_bytes_per_token"]
     again, err = sparsechat(*words, "--sparsity", "balanced", question)
     assert "calibrat" not in err and json.loads(again)["sparsity"] == found

@@ -138,6 +138,8 @@ def _facts(counted: Counted, is_whole: bool) -> list[str]:
     rows["duplicates"] = (
         render.counted(counted.n_duplicates, "row") if counted.n_duplicates else "none"
     )
+    if counted.n_left_out:
+        rows["left out"] = f"{render.counted(counted.n_left_out, 'row')}, rated bad"
     rows["cut"] = "none"
     if counted.n_cut:
         cut = f"{render.counted(counted.n_cut, 'row')} at {counted.max_seq_len:,} tokens"

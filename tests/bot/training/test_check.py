@@ -101,6 +101,13 @@ def test_errors_name_the_line_and_the_reason(train: Train, rehearsed: list[Train
     assert len(rehearsed) == 1  # the others can be learned from
 
 
+def test_a_row_that_was_rated_bad_is_left_out_and_no_error(train: Train) -> None:
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "world"}]
+    write(json.dumps({"messages": turns}), json.dumps({"messages": turns, "rating": "bad"}))
+    code, out, _ = train("check", "rows.jsonl", "--no-probe")
+    assert code == 0 and "left out    1 row, rated bad" in out and "errors" not in out
+
+
 def test_only_twenty_errors_are_shown_and_all_are_counted(train: Train) -> None:
     write(GOOD, *["{broken"] * 25)
     code, out, _ = train("check", "rows.jsonl", "--no-probe")
