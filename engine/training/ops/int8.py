@@ -1,4 +1,8 @@
-"""Rows of activations to int8, and products of int8 back. T tokens, N and K sizes of a row."""
+"""Rows of activations to int8, and products of int8 back. T tokens, N and K sizes of a row.
+
+The kernels take rows of whole vectors; those of other sizes, which no model of use has, go through
+torch's operations.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,8 @@ def quantize_finely(x: Tensor, factors: Tensor | None = None) -> tuple[Tensor, T
 
 def _quantized(x: Tensor, factors: Tensor | None, fine: bool) -> tuple[Tensor, Any, Tensor]:
     n_rows, width = x.shape
+    if width % tile.COLUMNS:
+        return _quantized_plainly(x, factors, fine)
     rows = rows_per_item(n_rows)
     q, scales = torch.empty(n_rows, width, dtype=torch.int8), torch.empty(n_rows)
     rest = torch.empty_like(q) if fine else None
@@ -49,6 +55,8 @@ def dequantize(
     low  z (T, R) of dtype `width`, b (R, N) float32; R a multiple of 16
     """
     n_rows, n = sums.shape
+    if n % tile.COLUMNS:
+        return _dequantized_plainly(sums, fine, scales, factors, low, width)
     z, b = (None, None) if low is None else low
     rank = 0 if b is None else len(b)
     y = torch.empty(n_rows, n, dtype=width)
@@ -59,3 +67,29 @@ def dequantize(
     arguments = sums, fine, scales, factors, y, z, stride, b, rank, n_rows, n, scratch
     run(kernel, n_items, *arguments)
     return y
+
+
+def _quantized_plainly(x: Tensor, factors: Tensor | None, fine: bool) -> tuple[Tensor, Any, Tensor]:
+    values = x.float() if factors is None else x.float() * factors
+    scales = values.abs().amax(1) / 127
+    steps = values / scales.clamp_min(1e-30)[:, None]
+    q = steps.round()
+    rest = ((steps - q) * kernels.FINE).round().to(torch.int8) if fine else None
+    return q.to(torch.int8), rest, scales
+
+
+def _dequantized_plainly(
+    sums: Tensor,
+    fine: Tensor | None,
+    scales: Tensor,
+    factors: Tensor | None,
+    low: tuple[Tensor, Tensor] | None,
+    width: Any,
+) -> Tensor:
+    values = sums.float() if fine is None else sums.float() + fine.float() / kernels.FINE
+    y = values * scales[:, None]
+    if factors is not None:
+        y *= factors
+    if low is not None:
+        y += low[0].float() @ low[1]
+    return y.to(width)

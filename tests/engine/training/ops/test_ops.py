@@ -215,9 +215,10 @@ def test_gradients_of_attention() -> None:
 # ---- int8 ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("n", [96, 48, 37])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_quantize_is_off_by_half_a_step_at_most(width: Any) -> None:
-    x, factors = random(37, 96, dtype=width), random(96, seed=1)
+def test_quantize_is_off_by_half_a_step_at_most(width: Any, n: int) -> None:
+    x, factors = random(37, n, dtype=width), random(n, seed=1)
     q, scales = quantize(x, factors)
     assert q.dtype == torch.int8
     error = (q * scales[:, None] - x.float() * factors).abs().numpy()
@@ -225,8 +226,9 @@ def test_quantize_is_off_by_half_a_step_at_most(width: Any) -> None:
     assert (q.abs().amax(1) == 127).all()
 
 
-def test_quantize_finely_is_off_by_a_254th_of_that() -> None:
-    x = random(37, 96)
+@pytest.mark.parametrize("n", [96, 48, 37])
+def test_quantize_finely_is_off_by_a_254th_of_that(n: int) -> None:
+    x = random(37, n)
     q, rest, scales = quantize_finely(x)
     error = ((q + rest / 254) * scales[:, None] - x).abs().numpy()
     assert (error <= 0.51 / 254 * scales[:, None].numpy()).all()
@@ -240,11 +242,12 @@ def test_a_row_of_zeros_is_zero_in_int8() -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("rank", [0, 16, 48])
-def test_dequantize_equals_numpy(width: Any, rank: int) -> None:
+@pytest.mark.parametrize("n", [64, 48, 37])
+def test_dequantize_equals_numpy(width: Any, rank: int, n: int) -> None:
     rng = np.random.default_rng(0)
-    sums, fine = (torch.from_numpy(rng.integers(-9999, 9999, (21, 64), np.int32)) for _ in "ab")
-    scales, factors = random(21), random(64, seed=1)
-    z, b = random(21, rank, seed=2, dtype=width), random(rank, 64, seed=3)
+    sums, fine = (torch.from_numpy(rng.integers(-9999, 9999, (21, n), np.int32)) for _ in "ab")
+    scales, factors = random(21), random(n, seed=1)
+    z, b = random(21, rank, seed=2, dtype=width), random(rank, n, seed=3)
     expected = (sums + fine / 254) * scales[:, None] * factors + z.float() @ b
     found = dequantize(sums, fine, scales, factors, (z, b) if rank else None, width)
     assert found.dtype == width
