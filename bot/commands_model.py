@@ -18,7 +18,8 @@ def model_names() -> Iterable[str]:
     """What can be loaded without a download, for completion."""
     from data import models
 
-    return [found.name for found in models.installed()]
+    installed = [found.name for found in models.installed()]
+    return installed + [found.name for found in models.trained()]
 
 
 @command(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bot.removing import size_of
 from data import catalogue
 from data.files import megabytes
 from data.models import ResolvedModel
@@ -30,7 +31,7 @@ def describe(
     "problem" is the reason when the checkpoint's header cannot be read, else None.
     """
     listed = catalogue.find(found.name) if record else None
-    size = record.size if record else _size(found.path)
+    size = record.size if record else size_of(found.path)
     card: dict[str, Any] = {
         "name": found.name,
         "title": listed.title if listed else None,
@@ -164,11 +165,6 @@ def _licence(checkpoint: Checkpoint) -> str | None:
         if key in ("license", "license_name") and value.strip():
             return value.strip().strip("'\"")[:100]
     return None
-
-
-def _size(path: Path) -> int:
-    inside = [path] if path.is_file() else [p for p in path.iterdir() if p.is_file()]
-    return sum(p.stat().st_size for p in inside)
 
 
 def _in_words(fact: str, value: Any) -> str:

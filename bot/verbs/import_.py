@@ -51,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when what was written has every tensor and gives the same logits; else nothing is left."""
     if not args.folder.is_dir():
-        what = "a file; name its folder" if args.folder.is_file() else "no such folder"
+        what = "no such folder"
+        if args.folder.is_file():
+            is_model = args.folder.suffix.casefold() == ".gguf"
+            what = "opened as it is, by --model" if is_model else "a file; name its folder"
         raise ValueError(f"{args.folder}: {what}")
     from data import files, locks
 

@@ -11,15 +11,14 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bot import adapters, render, terminal
 from bot.model_card import describe, lines
-from data import catalogue, files, hub_cache, models, records
+from bot.removing import Deletable, deletable, size_of
+from data import catalogue, files, hub_cache, models
 from data.catalogue import RegisteredModel
 from data.models import DEFAULT_MODEL
 from data.records import InstalledModel
@@ -217,7 +216,12 @@ def _rows() -> list[dict[str, Any]]:
     rows = [_row(name, known.get(name), here.get(name)) for name in dict.fromkeys([*here, *known])]
     cached = [name for name in hub_cache.repositories() if name not in here]
     rows += [
-        {**_row(model.name, None, None), "status": model.source, "path": str(model.path)}
+        {
+            **_row(model.name, None, None),
+            "status": model.source,
+            "size": size_of(model.path),
+            "path": str(model.path),
+        }
         for model in models.trained()
     ]
     return rows + [{**_row(name, None, None), "status": "hub cache"} for name in cached]
@@ -253,7 +257,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    found = _deletable(args.name)
+    found = deletable(args.name)
     if found is None:
         models.remove(args.name)  # says which names are near when there is no such model
         return 0  # it came in between
@@ -273,27 +277,7 @@ def _remove(args: argparse.Namespace) -> int:
     return 0
 
 
-class _Deletable(NamedTuple):
-    """A model; delete returns what else lies in its folder, and stays."""
-
-    name: str
-    folder: Path
-    size: int
-    maker: str
-    delete: Callable[[], list[Path]]
-
-
-def _deletable(name: str) -> _Deletable | None:
-    if pulled := records.find(name):
-        delete = partial(models.remove, name)
-        return _Deletable(pulled.name, pulled.folder, pulled.size, "pull", delete)
-    if mine := models.imported(name):
-        size = sum(path.stat().st_size for path in mine.path.iterdir() if path.is_file())
-        return _Deletable(name, mine.path, size, "import", partial(models.remove_imported, mine))
-    return None
-
-
-def _agreed(found: _Deletable) -> bool:
+def _agreed(found: Deletable) -> bool:
     size = files.megabytes(found.size)
     render.ask_for_line(f"Delete {found.name} ({size}, {found.folder})? [y/N] ")
     return sys.stdin.readline().strip().casefold() in ("y", "yes")

@@ -17,6 +17,7 @@ from engine.tokenizer.spelling import BYTE_PIECE, SPACE
 UNKNOWN, BOS, EOS = 0, 1, 2  # run.c knows no others
 SPELLED = {BOS: "\n<s>\n", EOS: "\n</s>\n"}  # in the file
 FIRST_BYTE = 3  # run.c takes the token 3 + b for a byte b that no piece has
+MAX_BYTES = 64 << 20  # Llama 3's 128,000 pieces have 2 MB
 AGAIN = "get the file again"
 _ENTRY = struct.Struct("<fI")
 
@@ -53,6 +54,8 @@ def read_tokenizer(path: Path, n_tokens: int) -> dict[str, Any]:
 
 
 def _entries(path: Path) -> tuple[list[str], list[float]]:
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read")
     data = path.read_bytes()
     pieces: list[str] = []
     scores: list[float] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from bot.__main__ import main
+from bot.commands_model import model_names
 from data import models, paths
 from tests.engine.decoders import save_talker
 
@@ -38,8 +40,10 @@ def test_a_pickled_model_gets_a_name(old: Path, capsys: pytest.CaptureFixture[st
     found = models.resolve("mine")
     assert (found.path, found.source) == (folder, "imported")
     assert main(["export", "mine", "--to", str(old.parent / "x.gguf"), "--format", "f32"]) == 0
+    capsys.readouterr()
     assert main(["models", "list"]) == 0
-    assert "mine" in capsys.readouterr().out
+    assert re.search(r"  mine +imported +[0-9.]+ MB", capsys.readouterr().out)
+    assert "mine" in model_names()
 
 
 def test_what_is_there_is_not_replaced_unless_asked(
