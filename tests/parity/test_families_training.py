@@ -16,6 +16,8 @@ from engine.checkpoints.huggingface import HuggingFaceCheckpoint
 from engine.shapes import all_shapes
 from engine.training.packing import Batch
 from engine.training.settings import TrainSettings
+from engine.training.sparsify.settings import SparsifySettings
+from engine.training.sparsify.sparsifying import sparsify
 from engine.training.subject import open_subject
 from engine.training.train import train
 from tests.engine.training.checkpoints import (
@@ -160,3 +162,20 @@ def test_the_engine_has_the_loss_that_training_ended_with(
     learned.set_adapter(None)
     if method == "lora":
         assert engine_loss(learned, batches) == pytest.approx(result.first_val_loss, rel=1e-3)
+
+
+def test_a_family_without_gates_or_files_learns_to_be_sparse(
+    rows: Path, tmp_path: Path, home: Path
+) -> None:
+    config = next(config for config in FAMILY_CONFIGS if config.name == "gpt-neo")
+    folder = build_checkpoint(replace(config, has_tokenizer=True), tmp_path / "tiny")
+    settings = TrainSettings(
+        data=str(rows), model=str(folder), name="run", method="feed_forward", base="f32",
+        tokens_per_step=512, max_steps=2, evaluate_every=2, val_share=0.1, samples=0, threads=1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="gpt_neo has no gate; take rule product"):
+        sparsify(settings, SparsifySettings(goal=0.5, result="f32"))
+    result = sparsify(settings, SparsifySettings(goal=0.5, rule="product", result="f32"))
+    assert result is not None and result.path is not None and result.path.is_dir()
+    model = engine.load(result.path, threads=1)
+    assert model.trained is not None and model.trained.share == 0.5

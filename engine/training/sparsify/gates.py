@@ -36,6 +36,14 @@ class Seen:
         return np.where(self.total, self.active / np.maximum(self.total, 1), 1.0)
 
 
+def require_rule(config: DecoderConfig, rule: str) -> None:
+    """ValueError where the model cannot follow it."""
+    if rule == "gate" and not config.gated:
+        raise ValueError(
+            f"the feed-forward of {config.architecture} has no gate; take rule product"
+        )
+
+
 class Gates:
     """All layers' thresholds.
 
@@ -45,10 +53,7 @@ class Gates:
     """
 
     def __init__(self, config: DecoderConfig, rule: str, goal: float) -> None:
-        if rule == "gate" and not config.gated:
-            raise ValueError(
-                f"the feed-forward of {config.architecture} has no gate; take rule product"
-            )
+        require_rule(config, rule)
         self.config, self.rule, self._share = config, rule, goal
         self.now = np.full(config.n_layers, -1, np.float32)
         self.goal = np.full(config.n_layers, -1, np.float32)

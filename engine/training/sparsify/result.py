@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from loguru import logger
 from numpy.typing import NDArray
 
 from data.files import private_folder
@@ -14,7 +15,7 @@ from data.paths import models_dir
 from engine.adapters import trained_adapter
 from engine.cache_dir import cache_dir
 from engine.checkpoints import open_checkpoint
-from engine.export import Source, to_gguf
+from engine.export import FORMATS, Source, to_gguf, to_huggingface
 from engine.fingerprint import fingerprint
 from engine.sparsity.trained import Trained, write_trained
 from engine.training.examples import Example
@@ -32,7 +33,8 @@ def write_sparse_model(
     trained: Trained,
     format_name: str,
 ) -> Path:
-    """The GGUF file models/<name>/<name>.gguf; beside it <name>.sparsity.json."""
+    """The GGUF file models/<name>/<name>.gguf; beside it <name>.sparsity.json. Where GGUF has no
+    words for the model, the Hugging Face directory models/<name>, in floats."""
     path = models_dir() / name / f"{name}.gguf"
     private_folder(path.parent)
 
@@ -40,7 +42,14 @@ def write_sparse_model(
         found: NDArray[np.float32] = student.logits(_batch(token_ids)).numpy()
         return found
 
-    to_gguf(path, _source(student, settings, subject), logits, format_name)
+    source = _source(student, settings, subject)
+    try:
+        to_gguf(path, source, logits, format_name)
+    except ValueError as error:
+        logger.warning("{}", error)
+        path = path.parent
+        number = format_name if format_name in FORMATS["huggingface"] else None
+        to_huggingface(path, source, logits, number, base=subject.model_name)
     write_trained(path, trained, fingerprint(open_checkpoint(path), cache_dir()))
     return path
 
