@@ -3,6 +3,7 @@ is said of damaged and mislabelled ones."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,23 @@ def test_fused_weights_may_have_separate_biases(altered: Altered) -> None:
     read_all(checkpoint)
     for part, rows in parts.items():
         assert_array_equal(checkpoint.tensor(f"layers.0.w{part}.bias").float32(), rows)
+
+
+@pytest.mark.parametrize("name", ["mpt-clipped", "phi3-longrope", "gemma3-linear"])
+def test_a_bit_flipped_file_is_read_or_has_one_line(tmp_path: Path, name: str) -> None:
+    path = converted(tmp_path / "m.gguf", family_checkpoint(name))
+    whole, rng = path.read_bytes(), random.Random(0)
+    tables = whole.find(b"blk.1.") + 3000  # keys, names and shapes stand in front of the weights
+    faults = []
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(24, tables)] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            checkpoint = open_checkpoint(path)
+            for wanted in all_shapes(checkpoint.decoder_config()):
+                checkpoint.tensor(wanted)
+        except ValueError as error:
+            faults.append(str(error))
+    assert faults and all(fault.startswith(f"{path}: ") for fault in faults)
+    assert not any("\n" in fault for fault in faults)

@@ -110,6 +110,15 @@ def test_nothing_is_lost_on_the_way_to_gguf_and_back(
     assert again.read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["neox", "phi3", "gemma2-24", "gemma3-24"])
+def test_bfloat16_is_the_same_file_after_there_and_back(tmp_path: Path, name: str) -> None:
+    start = directory(tmp_path / "start", Source(family_checkpoint(name)), "BF16")
+    file = gguf_file(tmp_path / "m.gguf", Source(start), "bf16")
+    back = directory(tmp_path / "back", Source(file), "BF16")
+    before, after = ((f / "model.safetensors").read_bytes() for f in (start, back))
+    assert before == after
+
+
 @pytest.mark.parametrize(
     "name", ["mpt-learned", "mpt-biases", "mpt-grouped", "phi4", "gemma3-full", "neox-tied"]
 )
