@@ -16,13 +16,13 @@ import numpy as np
 import engine
 from benchmarks import options, quality, report
 from engine.export import Source, to_gguf
-from tests.engine.export.families import THERE_AND_BACK, WIDE, family_checkpoint
+from tests.engine.export.families import FAMILIES, WIDE, family_checkpoint
 from tests.tiny import LONG_IDS
 
 PROMPT = LONG_IDS[:40]
 N_TOKENS = 32
 # llama.cpp leaves Phi-3's window out
-CASES = {name: "f32" for name in (*THERE_AND_BACK, "neox-sequential") if name != "phi3-window"} | {
+CASES = {name: "f32" for name in (*FAMILIES, "neox-sequential") if name != "phi3-window"} | {
     name: "q8_0" for name in WIDE
 }
 

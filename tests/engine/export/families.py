@@ -68,11 +68,13 @@ _OTHERS = (
                                                                "query_pre_attn_scalar": 32}),
 )  # fmt: skip
 CONFIGS = {config.name: config for config in (*TINY_CONFIGS, *FAMILY_CONFIGS, *_OTHERS)}
-# what goes to GGUF and comes back as it was
-THERE_AND_BACK = (
+# what llama.cpp has files of, other families than Llama
+FAMILIES = (
     "neox", "neox-tanh", "mpt", "mpt-clipped", "gpt2", "phi3", "phi3-window", "phi3-longrope",
     "gemma2-24", "gemma3-24", "gemma3-linear",
 )  # fmt: skip
+# what goes to GGUF and comes back as it was
+THERE_AND_BACK = (*FAMILIES, "llama-biases", "qwen2-tied")
 WIDE = tuple(name for name in CONFIGS if name.endswith("-wide"))
 
 
