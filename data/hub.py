@@ -104,7 +104,8 @@ def choose(names: list[str], source: HubSource) -> list[str]:
         raise DownloadError(f"name one file of {source.repository}{_ggufs(names)}")
     raise DownloadError(
         f"{source.repository} has neither config.json with safetensors nor a GGUF file; "
-        "pickled weights are not read; `sparsechat import FOLDER` converts them once they are here"
+        "pickled weights are not read; once they are here, or in the hub cache, "
+        f"`sparsechat import {source.repository}` makes safetensors of them"
     )
 
 

@@ -38,6 +38,15 @@ def find(repository: str, revision: str | None, file: str | None) -> Path | None
     return only_gguf(snapshot, repository)
 
 
+def find_pickles(repository: str, revision: str | None) -> Path | None:
+    """The snapshot of a cached repository whose weights are pickles alone; None otherwise."""
+    snapshot = _snapshot(cache_folder() / f"models--{repository.replace('/', '--')}", revision)
+    if snapshot is None or is_model_directory(snapshot):
+        return None
+    names = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+    return snapshot if any((snapshot / name).is_file() for name in names) else None
+
+
 def only_gguf(folder: Path, name: str) -> Path | None:
     """The one GGUF file in `folder`, None when there is none; ValueError when there are several."""
     found = sorted(path for path in folder.glob("*.gguf") if path.is_file())

@@ -208,6 +208,11 @@ def _in_hub_cache(name: str) -> ResolvedModel | None:
     (source,) = model.sources
     assert isinstance(source, HubSource)
     path = hub_cache.find(source.repository, source.revision, source.file)
+    if path is None and hub_cache.find_pickles(source.repository, source.revision):
+        raise ModelNotFoundError(
+            f"{name} is in the hub cache as pickles, which can run code and are never loaded as a "
+            f"model; `sparsechat import {name}` makes safetensors of them once, safely"
+        )
     return ResolvedModel(name, path, "hub cache") if path else None
 
 

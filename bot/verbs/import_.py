@@ -28,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=Path,
-        metavar="FOLDER",
-        help="with pytorch_model.bin (or several and their index), or with OpenChatKit's "
-        "pytorch_embs.pt, pytorch_0.pt …, pytorch_lm_head.pt, or its prank_0_checkpoint.pt …",
+        metavar="FOLDER|ORG/NAME",
+        help="a folder, or a repository in the hub cache, with pytorch_model.bin (or several and "
+        "their index), or with OpenChatKit's pytorch_embs.pt, pytorch_0.pt …, pytorch_lm_head.pt, "
+        "or its prank_0_checkpoint.pt …",
     )
     parser.add_argument(
         "--to",
@@ -50,21 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when what was written has every tensor and gives the same logits; else nothing is left."""
-    if not args.folder.is_dir():
-        what = "no such folder"
-        if args.folder.is_file():
-            is_model = args.folder.suffix.casefold() == ".gguf"
-            what = "opened as it is, by --model" if is_model else "a file; name its folder"
-        raise ValueError(f"{args.folder}: {what}")
     from data import files, locks
 
-    to = _target(args.to or args.folder.resolve().name)
+    folder, name = _source(args.folder)
+    to = _target(args.to or name.rpartition("/")[2])
     _require_free(to, args.force)
     _require_torch()
     from engine.importing import import_model
     from engine.importing.sources import find_paths
 
-    _, pickles = find_paths(args.folder)
+    _, pickles = find_paths(folder)
     files.private_folder(to.absolute().parent)
     files.require_space(to.absolute().parent, sum(path.stat().st_size for path in pickles))
     status = render.Status()
@@ -75,11 +71,30 @@ def run(args: argparse.Namespace) -> int:
     try:
         with locks.hold(to.absolute().with_name(f".{to.name}.lock"), render.err):
             _clear(to.absolute())
-            done = import_model(args.folder, to, args.config, report)
+            done = import_model(folder, to, args.config, report, origin=name)
     finally:
         status.clear()
     _tell(args, done)
     return 0
+
+
+def _source(given: Path) -> tuple[Path, str]:
+    """The folder, or that of a repository in the hub cache, and what it is called."""
+    from data import catalogue, hub_cache
+
+    if given.is_dir():
+        return given, given.resolve().name
+    if given.is_file():
+        is_model = given.suffix.casefold() == ".gguf"
+        raise ValueError(f"{given}: {'opened as it is' if is_model else 'a file; name its folder'}")
+    model = catalogue.hub_model(str(given))
+    source = model.sources[0] if model else None
+    if isinstance(source, catalogue.HubSource):
+        found = hub_cache.find_pickles(source.repository, source.revision)
+        if found is not None:
+            return found, source.repository
+        raise ValueError(f"{given}: no such folder, and no pickles in the hub cache")
+    raise ValueError(f"{given}: no such folder")
 
 
 def _target(word: str) -> Path:

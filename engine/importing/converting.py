@@ -63,11 +63,17 @@ class Report(NamedTuple):
 
 
 def import_model(
-    folder: Path, to: Path, config_from: Path | None = None, on_progress: Progress | None = None
+    folder: Path,
+    to: Path,
+    config_from: Path | None = None,
+    on_progress: Progress | None = None,
+    *,
+    origin: str = "",
 ) -> Report:
     """Make a Hugging Face directory at `to` of the pickles in `folder`.
 
     config_from  a folder with config.json and tokenizer, or a config.json; None: `folder` has them
+    origin       what the model was called, which tells its chat form; "": as `folder` is
     Tensors keep their bytes. ValueError and FileNotFoundError say in one line what is wrong; then,
     and after an interrupt, nothing is left and what stood at `to` stays.
     """
@@ -82,7 +88,8 @@ def import_model(
         places += opened.places(path)
     chosen, want = _chosen(folder, config_file, config, kind, places, opened)
     with replacing_folder(to) as temporary:
-        _write_beside(temporary, config, [config_file.parent, folder])
+        named_config = {"_name_or_path": origin or folder.resolve().name, **config}
+        _write_beside(temporary, named_config, [config_file.parent, folder])
         entries = [_entry(place, opened) for place in chosen.places]
         shards.write(temporary, entries, partial(report, "writing weights"))
         _require_same_bytes(temporary, chosen.places, opened, report)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from bot.__main__ import main
 from bot.commands_model import model_names
 from data import models, paths
+from tests.data.hub_layout import cache_repository
 from tests.engine.decoders import save_talker
 
 
@@ -131,3 +132,21 @@ def test_rm_deletes_what_an_import_wrote(old: Path, capsys: pytest.CaptureFixtur
     assert main(["import", str(old), "--to", "mine"]) == 0
     assert main(["models", "rm", "mine", "--yes"]) == 0
     assert not folder.exists()
+
+
+def test_pickles_of_the_hub_cache_are_found_by_the_repository(
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = cache_repository(tmp_path / "hub", "org/Talker-Chat")
+    shutil.rmtree(snapshot)
+    shutil.copytree(old, snapshot)
+    assert main(["models", "show", "org/Talker-Chat"]) == 3
+    assert "`sparsechat import org/Talker-Chat` makes safetensors" in capsys.readouterr().err
+    assert main(["import", "org/Talker-Chat"]) == 0
+    found = models.resolve("Talker-Chat")
+    assert found.source == "imported"
+    config = json.loads((found.path / "config.json").read_text())
+    assert config["_name_or_path"] == "org/Talker-Chat"
+    assert main(["import", "org/another"]) == 1
+    assert "no such folder, and no pickles in the hub cache" in capsys.readouterr().err

@@ -12,12 +12,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import load_file, save_file
 
 import engine
+from engine.adapters import Adapter
 from engine.config import Rope
 from engine.export import Source, to_gguf, to_huggingface, to_llama2c
 from engine.export.llama2c import header_of
 from tests.engine import llama2c_twin as twin
 from tests.engine.decoders import random_values, save_llama, save_talker, small_config
 from tests.engine.llama2c_twin import Sizes
+from tests.engine.test_low_rank import random_pairs
 
 TEXT = "Once the world, hello 12 é!\n\nßtraße"
 
@@ -56,6 +58,20 @@ def test_the_twin_runs_what_is_written(
     assert ids == directory.tokenizer.encode(TEXT, add_special_tokens=True)
     expected = directory.logits(ids)
     assert_allclose(twin.Reader(path).logits(ids), expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_an_adapter_is_merged(directory: engine.Model, tmp_path: Path) -> None:
+    adapter = Adapter("polite", 4, 0.5, random_pairs(directory.config, 4))
+    directory.set_adapter(adapter)
+    try:
+        path = to_llama2c(
+            tmp_path / "m.bin", Source(directory.path, adapter), directory.logits
+        ).path
+        expected = directory.logits([1, 270, 5, 300, 17])
+    finally:
+        directory.set_adapter(None)
+    found = twin.Reader(path).logits([1, 270, 5, 300, 17])
+    assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 
 def test_there_and_back_is_the_same_file(tmp_path: Path) -> None:
