@@ -59,7 +59,8 @@ class Chat:
         """
 
         def commit(answer: str, reason: str, shown: Evidence | None) -> None:
-            self.exchanges.append(_answered(text, self._kept(answer, reason), reason, shown))
+            kept = self._kept(answer, reason, self.settings)
+            self.exchanges.append(_answered(text, kept, reason, shown))
 
         asked = Exchange(text, evidence=evidence)
         return self._turn([*self.exchanges, asked], self.settings, commit)
@@ -70,7 +71,7 @@ class Chat:
 
         def commit(answer: str, reason: str, shown: Evidence | None) -> None:
             if answer or not last.answer:  # stopped before the first word: the old one stays
-                whole = self._kept(answer, reason)
+                whole = self._kept(answer, reason, settings)
                 self.exchanges[-1] = _answered(last.question, whole, reason, shown)
 
         asked = Exchange(last.question, evidence=evidence)
@@ -198,7 +199,7 @@ class Chat:
 
         left_out = range(before + 1, prompt.n_dropped + 1)
         params = sampling_params(settings, tokenizer.template.stop_strings)
-        continues = bool(exchanges[-1].answer) or self._continues
+        continues = bool(exchanges[-1].answer) or self._continues(settings)
         return Turn(
             model, prompt.ids, params, finish, settings.stop, left_out, continues, evidence=shown
         )
@@ -234,15 +235,13 @@ class Chat:
 
         return template_named(name)
 
-    @property
-    def _continues(self) -> bool:
+    def _continues(self, settings: Settings) -> bool:
         """Whether answers go on in the middle of what was typed: base models have no turns."""
         from engine.templates import continues
 
-        _, tokenizer = self._ready(self.settings)
-        return continues(tokenizer.template)
+        return continues(self._template(settings.template))
 
-    def _kept(self, answer: str, reason: str) -> str:
+    def _kept(self, answer: str, reason: str, settings: Settings) -> str:
         """A new answer as the conversation keeps it.
 
         Without the one blank that many tokenizers put before a first word, unless it counts; more
@@ -250,7 +249,7 @@ class Chat:
         """
         whole = _whole(answer, reason)
         is_blank = whole[:1] == " " and whole[1:2] != " "
-        return whole[1:] if is_blank and not self._continues else whole
+        return whole[1:] if is_blank and not self._continues(settings) else whole
 
     def last(self, verb: str) -> Exchange:
         """The last exchange; ValueError when there is nothing to `verb`."""

@@ -211,3 +211,11 @@ def test_a_base_model_goes_on_where_the_text_ends(talk: Talk) -> None:
     assert model.continued == [True, True]
     assert "Once upon a time.\nShe ran.\n[" in session.text
     assert session.lines[-2].endswith("; template completion]")
+
+
+def test_a_template_for_one_turn_decides_whether_the_first_blank_counts(talk: Talk) -> None:
+    session = talk("Once\r/retry template=completion\r/history\r", " upon", " more")
+    model = session.model
+    assert model.continued == [False, True]
+    assert model.prompt_text(1) == "Once"
+    assert "1> Once\n more\n" in session.text
