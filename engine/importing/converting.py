@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -72,14 +73,14 @@ def import_model(
 ) -> Report:
     """Make a Hugging Face directory at `to` of the pickles in `folder`.
 
-    config_from  a folder with config.json and tokenizer, or a config.json; None: `folder` has them
+    config_from  a folder with config.json and the tokenizer, or a config.json alone; None: `folder`
+                 has both
     origin       what the model was called, which tells its chat form; "": as `folder` is
     Tensors keep their bytes. ValueError and FileNotFoundError say in one line what is wrong; then,
     and after an interrupt, nothing is left and what stood at `to` stays.
     """
     report = on_progress or (lambda stage, fraction: None)
-    config_file = _config_file(folder, config_from)
-    config = read_object(config_file)
+    config_file, config = _config_of(folder, config_from)
     kind, paths = find_paths(folder)
     opened = _Opened()
     places = []
@@ -89,26 +90,43 @@ def import_model(
     chosen, want = _chosen(folder, config_file, config, kind, places, opened)
     with replacing_folder(to) as temporary:
         named_config = {"_name_or_path": origin or folder.resolve().name, **config}
-        _write_beside(temporary, named_config, [config_file.parent, folder])
+        # beside a config.json alone may lie anything
+        beside = [config_from] if config_from is not None and config_from.is_dir() else []
+        _write_beside(temporary, named_config, [*beside, folder])
         entries = [_entry(place, opened) for place in chosen.places]
         shards.write(temporary, entries, partial(report, "writing weights"))
         _require_same_bytes(temporary, chosen.places, opened, report)
         report("checking", 0.0)
-        n_tokens, largest = _compared(temporary, folder, config, want, chosen.places, opened)
+        with _told_of(folder, temporary):
+            n_tokens, largest = _compared(temporary, folder, config, want, chosen.places, opened)
         size = sum(place.n_bytes for place in chosen.places)
         done = Report(to, kind, len(chosen.places), size, chosen.left_out, n_tokens, largest)
         _write_record(temporary, folder, done)
     return done
 
 
-def _config_file(folder: Path, config_from: Path | None) -> Path:
+@contextmanager
+def _told_of(folder: Path, temporary: Path) -> Iterator[None]:
+    """Errors about a folder that will be gone name the pickles', which are what is at fault."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error).replace(str(temporary), str(folder))
+        raise ValueError(text.replace(temporary.name, folder.name)) from None
+
+
+def _config_of(folder: Path, config_from: Path | None) -> tuple[Path, dict[str, Any]]:
     place = folder if config_from is None else config_from
     file = place / "config.json" if place.is_dir() else place
     if not file.is_file():
         raise FileNotFoundError(
             f"{file} is missing; --config names a folder with the model's config.json and tokenizer"
         )
-    return file
+    config = read_object(file)
+    if isinstance(quantized := config.get("quantization_config"), dict):
+        method = quantized.get("quant_method")
+        raise ValueError(f"{file}: weights quantised by {method!r} are not read")
+    return file, config
 
 
 def _chosen(

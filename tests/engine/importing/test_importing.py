@@ -193,8 +193,13 @@ def test_the_config_may_lie_elsewhere(tmp_path: Path) -> None:
     (folder / "config.json").rename(tmp_path / "neox.json")
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing; --config names a"):
         import_model(folder, tmp_path / "new")
+    (tmp_path / "README.md").write_text("of something else")
     import_model(folder, tmp_path / "new", tmp_path / "neox.json")
     require_same(tmp_path / "new", "neox")
+    assert not (tmp_path / "new" / "README.md").exists()
+    (tmp_path / "neox.json").rename(tmp_path / "config.json")
+    import_model(folder, tmp_path / "newer", tmp_path)
+    assert (tmp_path / "newer" / "README.md").exists()
 
 
 # ---- what is refused ----------------------------------------------------------------------------
@@ -276,7 +281,15 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     def change(tensors: Tensors) -> None:
         tensors["model.norm.weight"][3] = float("nan")
 
-    refused(pickled("llama-tied", tmp_path / "old", change), "NaN")
+    refused(pickled("llama-tied", tmp_path / "old", change), r"^old: final_norm holds NaN")
+
+
+def test_quantised_weights_are_refused_at_once(tmp_path: Path) -> None:
+    folder = pickled("llama-tied", tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq"}
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(folder, r"config\.json: weights quantised by 'gptq' are not read")
 
 
 class Hostile:
