@@ -12,6 +12,7 @@ from engine.config import DecoderConfig
 from engine.kernels.attention import SEGMENT, segment_layout
 from engine.key_ranges import KeyRanges
 from engine.kv_formats import DEFAULT, kv_format
+from engine.rope import is_long
 
 _VERSION = 1  # changes with the meaning of any byte of a segment
 _BLOCK = 16  # slots whose keys lie together
@@ -33,6 +34,7 @@ class KVCache:
     Slots beyond len(token_ids) are scratch: beams branch there.
 
     n_dense  the first so many tokens were computed with nothing skipped
+    is_long  keys were turned by the angles for long texts: plan.Rotations.is_long
     """
 
     def __init__(self, config: DecoderConfig, format_name: str = DEFAULT) -> None:
@@ -41,6 +43,8 @@ class KVCache:
         self._width = -(-config.head_dim // 32) * 32
         self._layout = segment_layout(self._width, kv.NUMBER.itemsize, kv.SCALED)
         self._heads = (config.n_layers, config.n_kv_heads)
+        self._config = config
+        self.is_long = False
         self._used = 0  # segments whose memory is there
         self._skipped_from: int | None = None
         self.format_name = format_name
@@ -155,6 +159,8 @@ class KVCache:
         self.reserve(len(token_ids))
         self.data[:, :, :n] = arrays["segments"]
         self.token_ids = list(token_ids)
+        config = self._config
+        self.is_long = is_long(config.rope, len(token_ids), config.max_seq_len)
 
 
 def _parts(data: NDArray[np.uint8], layout: Any, number: np.dtype[Any]) -> Parts:

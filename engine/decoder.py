@@ -171,7 +171,12 @@ class Decoder:
         none of them is among the largest. Raises Cancelled; the chunks that were complete stay in
         the cache.
         """
-        total = len(cache.token_ids) + len(token_ids)
+        total, n_new = len(cache.token_ids) + len(token_ids), len(token_ids)
+        if cache.is_long != (long := self._rotations.is_long(total)):
+            # the text has grown into other angles, or back: keys that were turned by them are lost
+            token_ids, coarse = [*cache.token_ids, *token_ids], 0
+            cache.truncate(0)
+            cache.is_long = long
         cache.reserve(total)
         can_skip = len(token_ids) <= FEW and self.config.position != "alibi"
         budget = self._kv_budget if can_skip else None
@@ -195,7 +200,7 @@ class Decoder:
             start += len(chunk)
             if on_progress:
                 on_progress(start, len(token_ids))
-        return np.concatenate(rows) if all_logits else logits
+        return np.concatenate(rows)[-n_new:] if all_logits else logits
 
     def states(self, n: int) -> NDArray[np.float32]:
         """What the head was multiplied with for the last n logits of the latest call, at most a
@@ -248,6 +253,8 @@ class Decoder:
         positions = np.full(n, shared + path.shape[1] - 1)
         visible = np.full(n, shared)
         total = shared + path.shape[1]
+        if self._rotations.is_long(total) != cache.is_long:
+            total = shared  # a search stays with the angles that it began with
         batch = self._batch(token_ids, positions, np.asarray(branches.slots), visible, path, total)
         self._note_skips(cache, batch)
         return self._run(cache, batch, n, n_best, cancel)

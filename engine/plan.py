@@ -14,7 +14,7 @@ from engine.formats import Weight, weight_format
 from engine.kernels import activations, tables
 from engine.kernels.tables import Plan
 from engine.low_rank import LowRank
-from engine.rope import depends_on_length, rotation_table
+from engine.rope import depends_on_length, is_long, rotation_table
 from engine.scratch import padded_size
 from engine.screen import Screen
 from engine.sparse_formats import Copy, sparse_format
@@ -204,6 +204,10 @@ class Rotations:
             return tables[0]
         cos, sin = (np.concatenate(both, axis=1) for both in zip(*tables, strict=True))
         return cos, sin
+
+    def is_long(self, total: int) -> bool:
+        """Whether all angles of a text of `total` tokens are those for long texts (longrope)."""
+        return any(is_long(rope, total, self._config.max_seq_len) for rope in self._ropes)
 
     def at(
         self, positions: NDArray[np.int64], total: int

@@ -59,7 +59,7 @@ def inverse_frequencies(
     _check(rope, rotary_dim)
     trained_len = rope.scaling.original_max_seq_len or max_seq_len
     if rope.scaling.kind == "longrope":
-        frequencies = _longrope(rope, rotary_dim, seq_len > trained_len)
+        frequencies = _longrope(rope, rotary_dim, is_long(rope, seq_len, max_seq_len))
     elif rope.scaling.kind == "dynamic":
         theta = _dynamic_theta(rope, rotary_dim, seq_len, trained_len)
         frequencies = _ONE / _wavelengths(theta, rotary_dim)
@@ -69,6 +69,13 @@ def inverse_frequencies(
         divisors: Float32 = np.array(rope.frequency_divisors, dtype=np.float32)
         frequencies = frequencies / divisors
     return frequencies, _attention_factor(rope.scaling, trained_len)
+
+
+def is_long(rope: Rope, total: int, max_seq_len: int) -> bool:
+    """Whether a text of `total` tokens takes longrope's factors for long texts; max_seq_len stands
+    in for the trained length as in `inverse_frequencies`."""
+    scaling = rope.scaling
+    return scaling.kind == "longrope" and total > (scaling.original_max_seq_len or max_seq_len)
 
 
 def depends_on_length(rope: Rope) -> bool:
