@@ -85,7 +85,9 @@ def rope_json(rope: Rope) -> dict[str, Any]:
     scaling = rope.scaling
     if scaling.kind == "none":
         return keys
-    found: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    # Phi-3's own check in transformers 4 wants the older word, and just it and the factors
+    kind = "type" if scaling.kind == "longrope" else "rope_type"
+    found: dict[str, Any] = {kind: scaling.kind, "factor": scaling.factor}
     if scaling.kind == "llama3":
         found["low_freq_factor"] = scaling.low_freq_factor
         found["high_freq_factor"] = scaling.high_freq_factor
