@@ -10,6 +10,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 STAMPS := $(VENV)/stamps
+# two processes; to see one test at work: make test ARGS="-n 0 tests/…"
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: chat test check lint format docs bench clean
 
@@ -20,10 +22,10 @@ chat: $(STAMPS)/chat
 test: $(STAMPS)/test lint
 	@$(BIN)/sparsechat models pull --if-missing
 	@$(BIN)/sparsechat models pull --if-missing minilm
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(STAMPS)/test lint
-	$(BIN)/python -m pytest -m "not slow and not parity" $(ARGS)
+	$(PYTEST) -m "not slow and not parity" $(ARGS)
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff format --check .

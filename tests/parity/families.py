@@ -192,7 +192,58 @@ NEOX = Family(
     split_neox,
 )
 
+GEMMA2_NAMES = LLAMA_NAMES | {
+    "attention_post_norm": "model.layers.{i}.post_attention_layernorm",
+    "ffn_norm": "model.layers.{i}.pre_feedforward_layernorm",
+    "ffn_post_norm": "model.layers.{i}.post_feedforward_layernorm",
+}
+GEMMA2 = Family(
+    "gemma2",
+    LLAMA_KEYS
+    | {
+        "sliding_window": 5,
+        "query_pre_attn_scalar": 16,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 30.0,
+    },
+    replace(
+        LLAMA,
+        norm_eps=1e-6,
+        activation="gelu_tanh",
+        tied_head=True,
+        embedding_scale=math.sqrt(HIDDEN),
+        post_norms=True,
+        attention_scale=0.25,
+        sliding_window=5,
+        full_attention_layers=(1,),
+        attention_softcap=5.0,
+        logit_softcap=30.0,
+    ),
+    GEMMA2_NAMES,
+    add_one_to_norms,
+)
+
 FAMILIES = {
+    "gemma 2: norms behind branches, soft caps": GEMMA2,
+    "gemma 3: a rotation of its own in layers with a window": Family(
+        "gemma3_text",
+        GEMMA2.keys
+        | {
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        replace(
+            GEMMA2.config,
+            attention_softcap=0.0,
+            logit_softcap=0.0,
+            qk_norm=True,
+            rope=Rope(theta=1e6),
+            local_rope=Rope(),
+        ),
+        GEMMA2_NAMES,
+        add_one_to_norms,
+    ),
     "gpt_neox: partial rope, parallel residual, gelu": NEOX,
     "gpt_neox: sequential residual": replace(
         NEOX,

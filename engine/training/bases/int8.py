@@ -8,8 +8,9 @@ import torch
 
 from engine.kernels.layout import StoredTensor
 from engine.training.bases._int8 import Int8, to_int8
+from engine.training.products import has_quick_bf16
 
-WIDTH = torch.bfloat16
+WIDTH = torch.bfloat16 if has_quick_bf16() else torch.float32
 
 
 def freeze(tensors: Sequence[StoredTensor]) -> Int8:

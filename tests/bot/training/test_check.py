@@ -43,7 +43,9 @@ def rehearsed(
     fake: Any = ModuleType("engine.training.rehearsal")
     fake.rehearse = rehearse
     monkeypatch.setitem(sys.modules, "engine.training.rehearsal", fake)
-    checkpoint = SimpleNamespace(decoder_config=lambda: SimpleNamespace(max_seq_len=64))
+    checkpoint = SimpleNamespace(
+        decoder_config=lambda: SimpleNamespace(max_seq_len=64, position="rope")
+    )
     tokenizer = tokenizer_with("chatml")
     monkeypatch.setattr(engine.checkpoints, "open_checkpoint", lambda path: checkpoint)
     monkeypatch.setattr(engine.tokenizer, "load_tokenizer", lambda checkpoint: tokenizer)
