@@ -1,4 +1,4 @@
-"""Products compiled for lesser CPUs than this one; beside test_other_cpus.py, to run at its side."""
+"""Products compiled for lesser CPUs than this one; apart, so that two processes share the work."""
 
 from __future__ import annotations
 
