@@ -83,5 +83,5 @@ def test_more_memory_is_foreseen_for_more(settings: TrainSettings) -> None:
     assert needed(tokens_per_step=2048) > needed()
     assert needed(checkpointing=True) < needed()
     assert needed(accumulate=2) < needed()
-    assert needed("int8") < needed()
+    assert needed("bf16") < needed()
     assert needed(optimizer="adamw8bit") < needed()
