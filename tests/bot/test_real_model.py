@@ -87,3 +87,5 @@ def test_a_level_is_calibrated_once_and_says_what_it_costs(smollm2_path: Path, h
         stdin=f"{question}\n/sparsity\n",
     )  # fmt: skip
     assert re.search(r"\nlast answer: .* KL 0\.\d+ ± 0\.\d+ · same likeliest token", shown)
+    report = json.loads(sparsechat("sparsity", "report", str(smollm2_path), "--json")[0])
+    assert report["levels"][0] == found
