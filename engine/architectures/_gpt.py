@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from engine.architectures import llama
+from engine.architectures import _names, llama
 from engine.architectures._gguf import without_biases
 from engine.architectures._keys import Keys
 from engine.config import DecoderConfig
@@ -23,6 +23,17 @@ NAMES = {
     "hidden_act": ("activation_function",),
     "layer_norm_eps": ("layer_norm_epsilon",),
 }
+
+
+def tensors(layer: Mapping[str, str]) -> dict[str, str]:
+    """The names of GPT-2, GPT-Neo and GPT-J, which differ within a layer alone."""
+    whole = {
+        "embedding": "transformer.wte",
+        "position_embedding": "transformer.wpe",
+        "final_norm": "transformer.ln_f",
+        "head": "lm_head",
+    }
+    return _names.tensors({**whole, **_names.layers("transformer.h.{i}", layer)})
 
 
 def named(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Keys:

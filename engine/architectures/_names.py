@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 
-def tensors(modules: Mapping[str, str], without_bias: Collection[str] = ()) -> dict[str, str]:
+def tensors(modules: Mapping[str, str]) -> dict[str, str]:
     """Canonical name → stored name of the weight of every module and of its bias.
 
     Several canonical names with one stored name are parts of it, its rows in the table's order.
     """
     weights = {ours: f"{theirs}.weight" for ours, theirs in modules.items()}
     biases = {
-        f"{ours}.bias": f"{theirs}.bias"
-        for ours, theirs in modules.items()
-        if ours not in without_bias and ours != "embedding"
+        f"{ours}.bias": f"{theirs}.bias" for ours, theirs in modules.items() if ours != "embedding"
     }
     return weights | biases
 

@@ -8,27 +8,18 @@ from typing import Any
 from engine.architectures import _gpt
 from engine.architectures._gguf import BIASES, QKV, Gguf
 from engine.architectures._layout import Layout
-from engine.architectures._names import layers, qkv, tensors
+from engine.architectures._names import qkv
 from engine.config import DecoderConfig
 
 LAYOUT = Layout(transposed=True)
-TENSORS = tensors(
+TENSORS = _gpt.tensors(
     {
-        "embedding": "transformer.wte",
-        "position_embedding": "transformer.wpe",
-        "final_norm": "transformer.ln_f",
-        "head": "lm_head",
-        **layers(
-            "transformer.h.{i}",
-            {
-                "attention_norm": "ln_1",
-                **qkv("attn.c_attn"),
-                "wo": "attn.c_proj",
-                "ffn_norm": "ln_2",
-                "w_up": "mlp.c_fc",
-                "w_down": "mlp.c_proj",
-            },
-        ),
+        "attention_norm": "ln_1",
+        **qkv("attn.c_attn"),
+        "wo": "attn.c_proj",
+        "ffn_norm": "ln_2",
+        "w_up": "mlp.c_fc",
+        "w_down": "mlp.c_proj",
     }
 )
 _DEFAULTS = {"hidden_act": "gelu_new", "max_position_embeddings": 1024, "tie_word_embeddings": True}

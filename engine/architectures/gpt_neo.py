@@ -7,28 +7,18 @@ from typing import Any
 
 from engine.architectures import _gpt
 from engine.architectures._keys import MAX_LAYERS, Keys
-from engine.architectures._names import layers, tensors
 from engine.config import DecoderConfig
 
-TENSORS = tensors(
+TENSORS = _gpt.tensors(
     {
-        "embedding": "transformer.wte",
-        "position_embedding": "transformer.wpe",
-        "final_norm": "transformer.ln_f",
-        "head": "lm_head",
-        **layers(
-            "transformer.h.{i}",
-            {
-                "attention_norm": "ln_1",
-                "wq": "attn.attention.q_proj",
-                "wk": "attn.attention.k_proj",
-                "wv": "attn.attention.v_proj",
-                "wo": "attn.attention.out_proj",
-                "ffn_norm": "ln_2",
-                "w_up": "mlp.c_fc",
-                "w_down": "mlp.c_proj",
-            },
-        ),
+        "attention_norm": "ln_1",
+        "wq": "attn.attention.q_proj",
+        "wk": "attn.attention.k_proj",
+        "wv": "attn.attention.v_proj",
+        "wo": "attn.attention.out_proj",
+        "ffn_norm": "ln_2",
+        "w_up": "mlp.c_fc",
+        "w_down": "mlp.c_proj",
     }
 )
 _DEFAULTS = {"hidden_act": "gelu_new", "max_position_embeddings": 2048, "tie_word_embeddings": True}

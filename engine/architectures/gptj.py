@@ -9,27 +9,18 @@ from typing import Any
 from engine.architectures import _gpt
 from engine.architectures._keys import head_dim
 from engine.architectures._layout import Layout
-from engine.architectures._names import layers, tensors
 from engine.config import DecoderConfig
 
 LAYOUT = Layout(interleaved=True)
-TENSORS = tensors(
+TENSORS = _gpt.tensors(
     {
-        "embedding": "transformer.wte",
-        "final_norm": "transformer.ln_f",
-        "head": "lm_head",
-        **layers(
-            "transformer.h.{i}",
-            {
-                "attention_norm": "ln_1",
-                "wq": "attn.q_proj",
-                "wk": "attn.k_proj",
-                "wv": "attn.v_proj",
-                "wo": "attn.out_proj",
-                "w_up": "mlp.fc_in",
-                "w_down": "mlp.fc_out",
-            },
-        ),
+        "attention_norm": "ln_1",
+        "wq": "attn.q_proj",
+        "wk": "attn.k_proj",
+        "wv": "attn.v_proj",
+        "wo": "attn.out_proj",
+        "w_up": "mlp.fc_in",
+        "w_down": "mlp.fc_out",
     }
 )
 _DEFAULTS = {"hidden_act": "gelu_new", "max_position_embeddings": 2048, "rotary_dim": 64}

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from engine.architectures import llama
-from engine.architectures._gguf import QKV, Gguf, without_biases
-from engine.architectures._gguf import Keys as GgufKeys
-from engine.architectures._keys import Keys
+from engine.architectures import mistral
+from engine.architectures._gguf import QKV, Gguf, Keys, without_biases
 from engine.architectures._names import layers, qkv, tensors
 from engine.config import DecoderConfig
 
@@ -41,7 +39,7 @@ def _config_json(decoder: DecoderConfig) -> dict[str, Any]:
     return {"pad_token_id": None, **keys, "sliding_window": decoder.sliding_window or None}
 
 
-def _more_keys(own: GgufKeys, tensors: GgufKeys, found: GgufKeys) -> dict[str, Any]:
+def _more_keys(own: Keys, tensors: Keys, found: Keys) -> dict[str, Any]:
     """LongRoPE, whose factors are tensors; without them the original length says nothing."""
     factors = {kind: tensors.get(f"rope_factors_{kind}.weight") for kind in ("long", "short")}
     given = {
@@ -77,12 +75,5 @@ GGUF = Gguf(
 
 def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:
     """As transformers' Phi3Config."""
-    keys = Keys({"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, **config})
-    return replace(
-        llama.decoder_config(keys.values),
-        architecture="phi3",
-        qkv_bias=False,
-        o_bias=False,
-        mlp_bias=False,
-        sliding_window=keys.whole("sliding_window", 0, least=0),
-    )
+    defaults = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "sliding_window": None}
+    return replace(mistral.decoder_config({**defaults, **config}), architecture="phi3")

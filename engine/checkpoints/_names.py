@@ -25,6 +25,16 @@ def canonical_names(patterns: Mapping[str, str], stored: Iterable[str]) -> dict[
     return found
 
 
+def by_stored(patterns: Mapping[str, str], canonical: Iterable[str]) -> dict[str, list[str]]:
+    """Stored name → the canonical names, in order, of what lies in it."""
+    groups: dict[str, list[str]] = {}
+    for name in canonical:
+        layer = name.split(".")[1] if name.startswith("layers.") else ""
+        stored = patterns[pattern_of(name)].replace("{i}", layer)
+        groups.setdefault(stored, []).append(name)
+    return groups
+
+
 def pattern_of(canonical_name: str) -> str:
     """ "layers.{i}.wq" of "layers.7.wq"."""
     return _LAYER.sub(".{i}.", canonical_name, count=1)

@@ -84,7 +84,6 @@ def transposed(tensor: RawTensor) -> RawTensor:
         raise ValueError(
             f"{tensor.source}: {tensor.name}, {tensor.kind} of {tensor.shape}, cannot be transposed"
         )
-    # a view of the same bits, unless they do not lie at a multiple of their size
     bits = np.frombuffer(tensor.data, _DTYPES[tensor.kind]).reshape(tensor.shape)
     data = np.ascontiguousarray(bits.T).view(np.uint8).reshape(-1)
     return replace(tensor, shape=tensor.shape[::-1], data=data)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine.checkpoints import RawTensor, _kinds
 from engine.checkpoints._gguf_file import raw_metadata
 from engine.checkpoints._gguf_metadata import INTERLEAVED_ROPE
-from engine.checkpoints._names import pattern_of
+from engine.checkpoints._names import by_stored
 from engine.checkpoints._parts import joined
 from engine.checkpoints.gguf import TENSORS, GGUFCheckpoint, fused
 from engine.export import floats, gguf_file
@@ -93,11 +93,9 @@ def _as_llama_cpp(source: Source, kind: str) -> list[_Tensor]:
         wanted |= dict.fromkeys(f"layers.{i}.{matrix}.bias" for matrix in family.biases)
     if family.head == "own":
         wanted["head"] = None
-    groups: dict[str, list[str]] = {}
-    for name in wanted:
-        layer = name.split(".")[1] if name.startswith("layers.") else ""
-        groups.setdefault(table[pattern_of(name)].replace("{i}", layer), []).append(name)
-    return [_tensor(source, stored, names, kind) for stored, names in groups.items()]
+    return [
+        _tensor(source, stored, names, kind) for stored, names in by_stored(table, wanted).items()
+    ]
 
 
 def _tensor(source: Source, stored: str, names: Sequence[str], kind: str) -> _Tensor:

@@ -19,11 +19,11 @@ from engine.checkpoints import RawTensor, open_checkpoint
 from engine.checkpoints._json import read_object
 from engine.checkpoints.huggingface import HuggingFaceCheckpoint
 from engine.export import checking
-from engine.importing import shards
 from engine.importing.completeness import Chosen, complete
 from engine.importing.expected import Expected, expected
 from engine.importing.sources import Place, find_paths, named
 from engine.packed import replacing_folder
+from engine.safetensors_shards import Entry, write_shards
 
 RECORD = "import.json"  # marks a folder as imported
 # larger ones are compared by their bytes alone: both sides' logits would need twice the memory
@@ -94,7 +94,7 @@ def import_model(
         beside = [config_from] if config_from is not None and config_from.is_dir() else []
         _write_beside(temporary, named_config, [*beside, folder])
         entries = [_entry(place, opened) for place in chosen.places]
-        shards.write(temporary, entries, partial(report, "writing weights"))
+        write_shards(temporary, entries, partial(report, "writing weights"))
         _require_same_bytes(temporary, chosen.places, opened, report)
         report("checking", 0.0)
         with _told_of(folder, temporary):
@@ -195,11 +195,9 @@ def _same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     return all(np.array_equal(one[i : i + _SLAB], other[i : i + _SLAB]) for i in slabs)
 
 
-def _entry(place: Place, opened: _Opened) -> shards.Entry:
+def _entry(place: Place, opened: _Opened) -> Entry:
     assert place.name is not None
-    return shards.Entry(
-        place.name, place.kind, place.shape, place.n_bytes, partial(opened.data, place)
-    )
+    return Entry(place.name, place.kind, place.shape, place.n_bytes, partial(opened.data, place))
 
 
 def _write_beside(folder: Path, config: dict[str, Any], sources: list[Path]) -> None:

@@ -17,8 +17,9 @@ from numpy.testing import assert_array_equal
 from safetensors.torch import load_file
 
 import engine
+from engine import safetensors_shards
 from engine.checkpoints import open_checkpoint
-from engine.importing import converting, import_model, shards
+from engine.importing import converting, import_model
 from engine.training.pickles import read_pickle
 from tests.tiny import reference_logits, tiny_checkpoint
 
@@ -138,7 +139,7 @@ def test_several_pickles_with_an_index_become_several_files(
         torch.save(part, folder / file, _use_new_zipfile_serialization=i != 1)
         weight_map |= dict.fromkeys(part, file)
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    monkeypatch.setattr(shards.write, "__defaults__", (60_000,))
+    monkeypatch.setattr(safetensors_shards.write_shards, "__defaults__", (60_000,))
     report = import_model(folder, tmp_path / "new")
     assert len(list((tmp_path / "new").glob("model-*.safetensors"))) > 3
     assert report.largest == 0
@@ -415,7 +416,7 @@ def test_an_interrupt_leaves_nothing_and_what_was_there_stays(
 def test_bytes_that_changed_on_the_way_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = shards.write
+    real = safetensors_shards.write_shards
 
     def damage(folder: Path, *args: Any) -> None:
         real(folder, *args)
@@ -424,7 +425,7 @@ def test_bytes_that_changed_on_the_way_are_noticed(
         data[-7] ^= 1
         file.write_bytes(data)
 
-    monkeypatch.setattr(converting.shards, "write", damage)
+    monkeypatch.setattr(converting, "write_shards", damage)
     refused(pickled("llama-tied", tmp_path / "old"), "is not what pytorch_model.bin holds")
 
 

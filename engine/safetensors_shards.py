@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     data: Callable[[], NDArray[np.uint8]]
 
 
-def write(
+def write_shards(
     folder: Path,
     entries: Sequence[Entry],
     on_progress: Callable[[float], None],
