@@ -77,6 +77,8 @@ class Decoder:
             np.zeros((n, 2), np.int64),
             {},
         )
+        self._ones = np.ones((n, padded_size(self.config.intermediate_size)), np.float32)
+        self._importance = self._ones
         self._kv_budget: KVBudget | None = None
         self._windows = make_windows(self.config)
         self._rotations = Rotations(self.config)
@@ -105,6 +107,7 @@ class Decoder:
         Calls of several tokens, prompts, beams and drafts, stay dense.
         """
         self._sparse = sparse or self._dense
+        self._importance = self._padded(sparse and sparse.importance)
         self._make_tables()
         self._scratch.n_active[:] = 0
 
@@ -272,9 +275,11 @@ class Decoder:
         thresholds: NDArray[np.float32],
         start: int = 0,
         recorded: int | None = None,
+        importance: NDArray[np.float32] | None = None,
     ) -> Probe:
         """What thresholds (n_layers, N_SITES) do to at most a chunk of tokens, from `start` on.
 
+        importance   see engine.sparse_formats.Sparse
         Returns logits after each of them, or, instead, what thresholds of the last `recorded` of
         them are compared to.
         """
@@ -291,6 +296,7 @@ class Decoder:
             paths=self._dense.paths,
             projections=self._dense.projections,
             thresholds=thresholds,
+            importance=self._padded(importance),
             probe=1,
             probe_from=start,
             record_from=n - n_recorded,
@@ -302,6 +308,17 @@ class Decoder:
         shape = config.n_layers, 2, n_recorded
         neurons = neurons.reshape(*shape, inner)[..., : config.intermediate_size]
         return Probe(logits, neurons, inputs.reshape(*shape, widest))
+
+    def _padded(self, importance: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """(n_layers, padded intermediate_size); ones where nothing is said."""
+        if importance is None:
+            return self._ones
+        shape = self.config.n_layers, self.config.intermediate_size
+        if importance.shape != shape:
+            raise ValueError(f"importance must be of shape {shape}, got {importance.shape}")
+        found = self._ones.copy()
+        found[:, : shape[1]] = importance
+        return found
 
     def _batch(
         self,
@@ -333,6 +350,7 @@ class Decoder:
             paths=self._sparse.paths,
             projections=self._sparse.projections,
             thresholds=self._sparse.thresholds,
+            importance=self._importance,
             probe=0,
             probe_from=0,
             record_from=0,

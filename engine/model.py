@@ -301,7 +301,7 @@ def load(
         stop_ids=stop_ids_of(checkpoint, tokenizer),
         generation_defaults=generation_defaults_of(checkpoint),
         packed_file=packed_file,
-        trained=read_trained(checkpoint.path, config.n_layers, digest),
+        trained=read_trained(checkpoint.path, (config.n_layers, config.intermediate_size), digest),
         context_note=context.note,
     )
     if adapter is not None:

@@ -33,7 +33,6 @@ _address = _count = types.int64
 # rows(weight, stride, blocks, rows, n, x, out): out[k] = row rows[k] times x, for k < n
 #   blocks  of 32 columns        rows  int32 (n,)        out  float32 (n,), overwritten
 #   x       float32 (32 blocks,), or what `spread` makes of it, as the layout wants
-# The rows are asked for by who lists them, long before: they lie anywhere.
 ROWS = types.void(_address, _count, _count, _address, _count, _address, _address)
 
 # inputs(weight, stride, tiles, blocks, active, first, last, out)
@@ -45,6 +44,7 @@ RUN_BYTES = 448  # of `spread`, four blocks: see there
 _RUN_FINE, _RUN_SCALE, _RUN_SUM, _RUN_EIGHTS = 128, 256, 320, 384
 ACTIVE_BYTES = 8 + 128 + 128 + 4  # a block of inputs: see active_inputs
 _BLOCKS_AHEAD = 4
+AHEAD = 4096  # bytes
 
 
 @intrinsic
@@ -85,10 +85,35 @@ def spread(x, blocks, out):
 
 
 @kernel
+def ask_first(weight, stride, rows, n):
+    """Ask for the first of n listed rows; how many rows ahead of the product to ask from then on.
+
+    Rows lie anywhere, where no processor looks ahead by itself. One row asked for with each that is
+    computed, AHEAD bytes before it is needed, reads two to three times what asking for many at once
+    does: only so many lines can be on their way.
+    """
+    ahead = max(AHEAD // stride, 1)
+    for k in range(min(ahead, n)):
+        ask(weight, stride, rows, k, n)
+    return ahead
+
+
+@kernel
+def ask(weight, stride, rows, k, n):
+    """Ask for row number k of the list, if there is one."""
+    if k < n:
+        row = weight + stride * simd.get_i32(rows + 4 * k)
+        for line in range(0, stride, 64):
+            simd.prefetch(row + line)
+
+
+@kernel
 def nibble_rows(offsets, weight, stride, blocks, rows, n, x, out):
     """ROWS of nibbles; offsets: whether blocks have them, else q stands for q - 8."""
     runs = (blocks + 3) // 4
+    ahead = ask_first(weight, stride, rows, n)
     for k in range(n):
+        ask(weight, stride, rows, k + ahead, n)
         row = weight + stride * simd.get_i32(rows + 4 * k)
         scales = row + 64 * runs
         total = simd.zero_f32()
@@ -120,7 +145,9 @@ def _run(q, x):
 @kernel
 def value_rows(load, width, scaled, weight, stride, blocks, rows, n, x, out):
     """ROWS of numbers of `width` bytes that `load` reads 16 of; scaled: and a float16 a block."""
+    ahead = ask_first(weight, stride, rows, n)
     for k in range(n):
+        ask(weight, stride, rows, k + ahead, n)
         row = weight + stride * simd.get_i32(rows + 4 * k)
         total = simd.zero_f32()
         for b in range(blocks):
@@ -206,33 +233,59 @@ def add_inputs(load, weight, stride, blocks, active, first, last, out):
     engine/sparse_formats/int8); `load` reads 16 outputs.
 
     A block is 32 inputs of `stride` bytes, then float32 scales, which are for who makes the list.
-    Blocks go by fours, outputs by lines of 64 bytes: sums stay in registers for some ten inputs.
+    Inputs go by pairs, each from its first output to its last; lines are asked for as in ask_first.
     """
     counts, inputs, values, _ = active_inputs(active, blocks)
     block_bytes = 32 * stride + 128
-    for at in range(out + 128 * first, out + 128 * last, 64):
+    start, end = 32 * first, 32 * last
+    for at in range(out + 4 * start, out + 4 * end, 64):
         simd.store_f32(at, simd.zero_f32())
-    for b in range(0, blocks, _BLOCKS_AHEAD):
-        end = min(b + _BLOCKS_AHEAD, blocks)
-        for line in range(32 * first, 32 * last, 64):
-            for coming in range(end, min(end + _BLOCKS_AHEAD, blocks)):
-                for j in range(simd.get_i64(counts + 8 * coming)):
-                    i = simd.get_i32(inputs + 128 * coming + 4 * j)
-                    simd.prefetch(weight + block_bytes * coming + stride * i + line)
-            to, whole = out + 4 * line, line + 64 <= 32 * last
-            a, c = simd.load_f32(to), simd.load_f32(to + 64)
-            d = e = simd.zero_f32()
-            if whole:
-                d, e = simd.load_f32(to + 128), simd.load_f32(to + 192)
-            for k in range(b, end):
-                for j in range(simd.get_i64(counts + 8 * k)):
-                    i = simd.get_i32(inputs + 128 * k + 4 * j)
-                    at = weight + block_bytes * k + stride * i + line
-                    value = simd.splat(simd.get_f32(values + 128 * k + 4 * j))
-                    a, c = simd.fma(load(at), value, a), simd.fma(load(at + 16), value, c)
-                    d, e = simd.fma(load(at + 32), value, d), simd.fma(load(at + 48), value, e)
-            simd.store_f32(to, a)
-            simd.store_f32(to + 64, c)
-            if whole:
-                simd.store_f32(to + 128, d)
-                simd.store_f32(to + 192, e)
+    # a second walk through the list, some inputs ahead of the first
+    coming_b = coming_j = 0
+    for _ in range(max(AHEAD // max(end - start, 1), 1)):
+        coming_b, coming_j = _next_input(counts, blocks, coming_b, coming_j)
+        if coming_b < blocks:
+            column = weight + _column(inputs, coming_b, coming_j, block_bytes, stride)
+            for line in range(start, end, 64):
+                simd.prefetch(column + line)
+            coming_j += 1
+    for b in range(blocks):
+        n = simd.get_i64(counts + 8 * b)
+        for j in range(0, n, 2):
+            other = min(j + 1, n - 1)
+            p = weight + _column(inputs, b, j, block_bytes, stride)
+            q = weight + _column(inputs, b, other, block_bytes, stride)
+            v = simd.splat(simd.get_f32(values + 128 * b + 4 * j))
+            w = simd.splat(simd.get_f32(values + 128 * b + 4 * other) if other > j else F(0))
+            coming_p, coming_q = p, q  # there already
+            coming_b, coming_j = _next_input(counts, blocks, coming_b, coming_j)
+            if coming_b < blocks:
+                coming_p = weight + _column(inputs, coming_b, coming_j, block_bytes, stride)
+                coming_b, coming_j = _next_input(counts, blocks, coming_b, coming_j + 1)
+                if coming_b < blocks and other > j:
+                    coming_q = weight + _column(inputs, coming_b, coming_j, block_bytes, stride)
+                    coming_j += 1
+            for line in range(start, end, 64):
+                simd.prefetch(coming_p + line)
+                simd.prefetch(coming_q + line)
+                for half in range(line, min(line + 64, end), 32):
+                    to = out + 4 * half
+                    a, c = simd.load_f32(to), simd.load_f32(to + 64)
+                    a, c = simd.fma(load(p + half), v, a), simd.fma(load(p + half + 16), v, c)
+                    a, c = simd.fma(load(q + half), w, a), simd.fma(load(q + half + 16), w, c)
+                    simd.store_f32(to, a)
+                    simd.store_f32(to + 64, c)
+
+
+@kernel
+def _next_input(counts, blocks, b, j):
+    """(block, number in its list) of the active input at j of b, or of the first behind it."""
+    while b < blocks and j >= simd.get_i64(counts + 8 * b):
+        b, j = b + 1, 0
+    return b, j
+
+
+@kernel
+def _column(inputs, b, j, block_bytes, stride):
+    """Where an active input's numbers are, from the beginning of the matrix."""
+    return block_bytes * b + stride * simd.get_i32(inputs + 128 * b + 4 * j)

@@ -1,9 +1,11 @@
 """The feed-forward of one token, of which only what is active is read.
 
-The gate is computed whole. Rows of `up` whose |activation(gate)| is not above the first threshold
-of the layer are not read, nor is what `down` does with them; of the products of the others, those
-that are not above the second are not read by `down` (CATS, arXiv:2404.08763; TEAL,
-arXiv:2408.14690). At thresholds of 0 only exact zeros are skipped, which ReLU makes.
+The gate is computed whole. Rows of `up` whose |activation(gate)|, times the neuron's importance, is
+not above the first threshold of the layer are not read, nor is what `down` does with them; of the
+products of the others, those that are not above the second are not read by `down` (CATS,
+arXiv:2404.08763; TEAL, arXiv:2408.14690). The importance is how large the row's product mostly is,
+for which a token has to pay nothing: it stands for the product that is not computed. At thresholds
+of 0 only exact zeros are skipped, which ReLU makes.
 
 A thread keeps to its own share of the neurons up to `down`, so that there is one barrier here
 instead of three.
@@ -39,7 +41,6 @@ F = np.float32
 # how a layer's feed-forward goes, in batch.paths: everything, rows of up and inputs of down, or the
 # latter only
 DENSE, BY_ROWS, BY_INPUTS = range(3)
-PART = 4  # blocks of the gate that are computed between asking for rows and reading them
 
 
 @kernel
@@ -99,32 +100,20 @@ def _project(matrix, buffers, out, first, last):
 def _read_rows(plan, layer, matrices, vector, buffers, batch, first, last):
     """List the neurons whose gate is above the threshold, and read their rows of `up`.
 
-    The list, buffers.rows, and the products begin at 32 first; returns how many there are. Rows are
-    asked for when they are known, and read when the next part of the gate has been: memory has
-    other work meanwhile than to find one row after another.
+    The list, buffers.rows, and the products begin at 32 first; returns how many there are.
     """
     gate, products = row_of(buffers.gate, 0), row_of(buffers.up, 0) + 128 * first
     rows = simd.address_of(buffers.rows) + 128 * first
     up, threshold = matrices[UP_ROWS], batch.thresholds[layer, 0]
+    importance = row_of(batch.importance, layer)
     x = simd.address_of(buffers.spread) if up[INT8] else simd.address_of(buffers.normed)
-    n_read = n = 0
-    for b in range(first, last, PART):
-        end = min(b + PART, last)
-        _project(matrices[W_GATE], buffers, gate, b, end)
-        feed_forward_gate(gate, 0, vector[B_GATE], 0, plan.activation, 32 * b, 32 * end)
-        known = n
-        for i in range(32 * b, 32 * end):  # without a branch: which ones are active is chance
-            simd.set_i32(rows + 4 * n, i)
-            n += abs(simd.get_f32(gate + 4 * i)) > threshold
-        for k in range(known, n):
-            at = up[DATA] + up[STRIDE] * simd.get_i32(rows + 4 * k)
-            for line in range(0, up[STRIDE], 64):
-                simd.prefetch(at + line)
-        call_rows(up[MATMUL], up[DATA], up[STRIDE], up[BLOCKS], rows + 4 * n_read, known - n_read,
-                  x, products + 4 * n_read)  # fmt: skip
-        n_read = known
-    call_rows(up[MATMUL], up[DATA], up[STRIDE], up[BLOCKS], rows + 4 * n_read, n - n_read,
-              x, products + 4 * n_read)  # fmt: skip
+    _project(matrices[W_GATE], buffers, gate, first, last)
+    feed_forward_gate(gate, 0, vector[B_GATE], 0, plan.activation, 32 * first, 32 * last)
+    n = 0
+    for i in range(32 * first, 32 * last):  # without a branch: which ones are active is chance
+        simd.set_i32(rows + 4 * n, i)
+        n += abs(simd.get_f32(gate + 4 * i)) * simd.get_f32(importance + 4 * i) > threshold
+    call_rows(up[MATMUL], up[DATA], up[STRIDE], up[BLOCKS], rows, n, x, products)
     return n
 
 
@@ -196,7 +185,7 @@ def probe_gate(plan, layer, vector, buffers, batch, t, first, last):
     gate, up = row_of(buffers.gate, t), row_of(buffers.up, t)
     recorded, is_recorded = batch.token_ids.size - batch.record_from, t >= batch.record_from
     gate_bias = vector[B_GATE] if plan.gated else vector[B_UP]
-    up_bias = vector[B_UP]
+    up_bias, importance = vector[B_UP], row_of(batch.importance, layer)
     least = simd.splat(batch.thresholds[layer, 0])
     least_product = simd.splat(batch.thresholds[layer, 1])
     for i in range(4 * first, 4 * last, 64):
@@ -217,6 +206,7 @@ def probe_gate(plan, layer, vector, buffers, batch, t, first, last):
         if t >= batch.probe_from:
             kept = pieces.where_above(simd.absolute(product), least_product, product)
             if plan.gated:
-                kept = pieces.where_above(simd.absolute(value), least, kept)
+                size = simd.mul(simd.absolute(value), simd.load_f32(importance + i))
+                kept = pieces.where_above(size, least, kept)
             product = kept
         simd.store_f32(gate + i, product)

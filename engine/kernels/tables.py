@@ -121,6 +121,7 @@ class Batch(NamedTuple):
     paths: NDArray[np.int64]  # (n_layers,): of single tokens through feed-forwards, see sparse.py
     projections: NDArray[np.int64]  # (n_layers, 2): 1 = single tokens' q, k and v, and o, by inputs
     thresholds: NDArray[np.float32]  # (n_layers, N_SITES): what is not above is not read
+    importance: NDArray[np.float32]  # (n_layers, padded intermediate): gates times it are compared
     probe: int  # 1: see probe_gate and probe_inputs
     probe_from: int
     record_from: int  # this token and those behind it are recorded

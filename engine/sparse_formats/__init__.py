@@ -42,12 +42,15 @@ class Sparse(NamedTuple):
     paths        int64 (n_layers,): feed-forwards DENSE, BY_ROWS or BY_INPUTS
     projections  int64 (n_layers, 2): 1 where q, k and v (column 0), or o, are read by inputs
     copies       what is read in part, in layouts for that (engine/sparsity/copies.py)
+    importance   float32 (n_layers, intermediate_size), above 0: what gates are multiplied with
+                 before they are compared; None = ones
     """
 
     thresholds: NDArray[np.float32]
     paths: NDArray[np.int64]
     projections: NDArray[np.int64]
     copies: Mapping[str, Copy]
+    importance: NDArray[np.float32] | None = None
 
 
 def sparse_format(name: str) -> ModuleType:

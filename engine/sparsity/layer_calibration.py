@@ -24,7 +24,7 @@ Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
 
 # nats that thresholds may cost on the texts of the calibration; screens and skipped keys cost more
 BUDGETS = {"balanced": 0.010, "fast": 0.035}
-_VERSION = 1  # changes with the meaning of any figure
+_VERSION = 2  # changes with the meaning of any figure
 
 
 class LayerCalibration(NamedTuple):
@@ -100,10 +100,19 @@ def _record(found: LayerCalibration) -> dict[str, Any]:
             "projections": kept.projections.tolist(),
             "sites": kept.sites,
             "kl": kept.kl,
+            "importance": _importance(kept),
         }
         for level, kept in found.thresholds.items()
     }
     return {"costs": found.costs, "levels": levels}
+
+
+def _importance(kept: Thresholds) -> list[list[float]] | None:
+    """Where nothing is left out it is of no use, and long."""
+    if kept.is_dense or kept.importance is None:
+        return None
+    found: list[list[float]] = kept.importance.tolist()
+    return found
 
 
 def _of_record(record: Mapping[str, Any]) -> LayerCalibration:
@@ -120,4 +129,5 @@ def _thresholds(kept: Mapping[str, Any]) -> Thresholds:
         np.array(kept["projections"], np.int64),
         tuple(SiteCost._make(site) for site in kept["sites"]),
         float(kept["kl"]),
+        None if kept["importance"] is None else np.array(kept["importance"], np.float32),
     )

@@ -73,12 +73,19 @@ def distributions(decoder: Decoder, piece: Sequence[int]) -> Dense:
     return found
 
 
-def loss(decoder: Decoder, pieces: Texts, reference: Sequence[Dense], values: Floats) -> float:
-    """Mean KL from the dense distributions with thresholds `values` (n_layers, N_SITES)."""
+def loss(
+    decoder: Decoder,
+    pieces: Texts,
+    reference: Sequence[Dense],
+    values: Floats,
+    importance: Floats | None = None,
+) -> float:
+    """Mean KL from the dense distributions with thresholds `values` (n_layers, N_SITES) of sizes
+    times `importance` (n_layers, intermediate_size)."""
     total, n = 0.0, 0
     for piece, dense in zip(pieces, reference, strict=True):
         at = 0
-        for logits in _logits(decoder, piece, values):
+        for logits in _logits(decoder, piece, values, importance):
             part = dense.part(at, len(logits))
             logs, rest = _logs(logits, part.ids)
             total += float((np.exp(part.logs) * (part.logs - logs)).sum(dtype=np.float64))
@@ -88,12 +95,15 @@ def loss(decoder: Decoder, pieces: Texts, reference: Sequence[Dense], values: Fl
     return max(total / n, 0.0)
 
 
-def _logits(decoder: Decoder, piece: Sequence[int], values: Floats) -> Iterator[Floats]:
+def _logits(
+    decoder: Decoder, piece: Sequence[int], values: Floats, importance: Floats | None = None
+) -> Iterator[Floats]:
     """After each token from START on, some at a time: that token is the first sparse one."""
     cache = decoder.new_cache()
     decoder.extend(cache, piece[:START])
     for at in range(START, len(piece), _CHUNK):
-        yield decoder.probe(cache, piece[at : at + _CHUNK], values).logits
+        some = piece[at : at + _CHUNK]
+        yield decoder.probe(cache, some, values, importance=importance).logits
 
 
 def _logs(logits: Floats, ids: NDArray[np.int32]) -> tuple[Floats, Floats]:

@@ -21,7 +21,7 @@ from engine.kernels.tables import DOWN_SITE, N_SITES, O_SITE, QKV_SITE, UP_SITE
 from engine.sparsity import copies
 from engine.sparsity.costs import Costs
 from engine.sparsity.level_cost import SiteCost
-from engine.sparsity.losses import ALL, Floats, Texts, distributions, loss, pieces_of
+from engine.sparsity.losses import ALL, Dense, Floats, Texts, distributions, loss, pieces_of
 from engine.sparsity.options import Options, options_of
 from engine.sparsity.statistics import statistics
 
@@ -40,7 +40,7 @@ _DROPPED = 0.03  # of the energy, about: where a rate is measured, if that much 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """values, paths and projections for engine.sparse_formats.Sparse.
+    """values, paths, projections and importance for engine.sparse_formats.Sparse.
 
     sites  lines of the report, one a layer and site
     kl     measured on the texts of the calibration, all layers together
@@ -51,6 +51,7 @@ class Thresholds:
     projections: NDArray[np.int64]
     sites: tuple[SiteCost, ...] = ()
     kl: float = 0.0
+    importance: Floats | None = None
 
     @property
     def is_dense(self) -> bool:
@@ -93,10 +94,12 @@ class Study:
         self._pieces = pieces_of(texts)
         self._reference = [distributions(decoder, piece) for piece in self._pieces]
         gated = decoder.config.gated
+        seen = statistics(decoder, pieces_of(texts))
+        self._importance = np.stack([each.neurons.importance for each in seen])
         self._options = [
             options
-            for layer, seen in enumerate(statistics(decoder, pieces_of(texts)))
-            for options in options_of(layer, seen, costs, gated)
+            for layer, each in enumerate(seen)
+            for options in options_of(layer, each, costs, gated)
         ]
         self._rates = [self._rate(options) for options in self._options]
 
@@ -110,7 +113,7 @@ class Study:
             found = self._thresholds(self._allocated(allowed))
             if found.is_dense:
                 break
-            kl = loss(self._decoder, self._pieces, self._reference, found.values)
+            kl = self._loss(self._pieces, self._reference, found.values)
             found = replace(found, kl=kl)
             if kl <= budget and _saved(found) > _saved(best):
                 best = found
@@ -120,6 +123,9 @@ class Study:
         if _saved(best) < LEAST_GAIN * self._costs.token_s:
             return self._thresholds([0] * len(self._options))
         return best
+
+    def _loss(self, pieces: Texts, reference: Sequence[Dense], values: Floats) -> float:
+        return loss(self._decoder, pieces, reference, values, self._importance)
 
     def _rate(self, options: Options) -> float:
         """KL of a site for all of its energy; 0 where nothing that saves time drops any."""
@@ -133,7 +139,7 @@ class Study:
         values[options.layer, list(options.sites)] = options.thresholds[at]
         some = self._pieces[:: -(-len(self._pieces) // _RATE_PIECES)]
         reference = self._reference[:: -(-len(self._pieces) // _RATE_PIECES)]
-        return loss(self._decoder, some, reference, values) / float(dropped[at])
+        return self._loss(some, reference, values) / float(dropped[at])
 
     def _allocated(self, allowed: float) -> list[int]:
         """The best options that are expected to lose `allowed` together at most."""
@@ -157,7 +163,7 @@ class Study:
             else:
                 found.projections[layer, options.sites[0] - QKV_SITE] = path != DENSE
             sites += self._site_costs(options, rate, at)
-        return replace(found, sites=tuple(sites))
+        return replace(found, sites=tuple(sites), importance=self._importance)
 
     def _site_costs(self, options: Options, rate: float, at: int) -> list[SiteCost]:
         paying = options.paying
@@ -203,8 +209,11 @@ def forced(decoder: Decoder, texts: Texts, share: float, sites: Sequence[int] = 
     config, pieces = decoder.config, pieces_of(texts)
     sites = sites or (UP_SITE if config.gated else DOWN_SITE,)
     found = dense(config.n_layers)
+    importance = None
     for _ in range(3):
-        seen = statistics(decoder, pieces, (0, share), found.values, start=0)
+        seen = statistics(decoder, pieces, (0, share), found.values, 0, importance)
+        if importance is None:  # of the dense model
+            importance = np.stack([each.neurons.importance for each in seen])
         for layer, each in enumerate(seen):
             for site in sites:
                 found.values[layer, site] = each.thresholds(1)[site]
@@ -221,7 +230,7 @@ def forced(decoder: Decoder, texts: Texts, share: float, sites: Sequence[int] = 
         for layer in range(config.n_layers)
         for site in sorted(active)
     ]
-    return replace(found, sites=tuple(lines), kl=np.nan)
+    return replace(found, sites=tuple(lines), kl=np.nan, importance=importance)
 
 
 def _saved(thresholds: Thresholds) -> float:

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from engine.decoder import Decoder
 
 NAME = "sparsity.json"
-_VERSION = 1
+_VERSION = 2
 _NEAR = 0.005  # of a share that is asked for, to the one that was trained
 
 
 class Trained(NamedTuple):
     """values  float32 (n_layers, 2), of |activation(gate)| and |product|; below 0 = no threshold
     share   of the neurons that they leave out
+    importance  of neurons, see engine.sparse_formats.Sparse
     """
 
     values: NDArray[np.float32]
     share: float
+    importance: NDArray[np.float32] | None = None
 
     def is_for(self, share: float) -> bool:
         """Whether the model was trained to leave this share out."""
@@ -50,7 +52,9 @@ class Trained(NamedTuple):
             for layer, path in enumerate(paths.tolist())
             for site in sites[path]
         ]
-        return replace(found, paths=paths, sites=tuple(lines), kl=np.nan)
+        return replace(
+            found, paths=paths, sites=tuple(lines), kl=np.nan, importance=self.importance
+        )
 
     def paths(self) -> NDArray[np.int64]:
         """How each layer's feed-forward goes, (n_layers,): see engine/kernels/sparse.py."""
@@ -68,19 +72,24 @@ def file_of(checkpoint: Path) -> Path:
 def write_trained(checkpoint: Path, trained: Trained, fingerprint: str) -> Path:
     """fingerprint: SHA-256 of the checkpoint, which the thresholds are of."""
     path = file_of(checkpoint)
+    importance = trained.importance
     value = {
         "version": _VERSION,
         "fingerprint": fingerprint,
         "share": trained.share,
-        "thresholds": [[float(v) for v in row] for row in trained.values],
+        "thresholds": trained.values.tolist(),
+        "importance": None if importance is None else importance.tolist(),
     }
     with replacing(path) as file:
-        file.write(json.dumps(value, indent=1).encode() + b"\n")
+        file.write(json.dumps(value).encode() + b"\n")
     return path
 
 
-def read_trained(checkpoint: Path, n_layers: int, fingerprint: str) -> Trained | None:
-    """None where there is no such file. ValueError, one line, for one of another model."""
+def read_trained(checkpoint: Path, shape: tuple[int, int], fingerprint: str) -> Trained | None:
+    """None where there is no such file. ValueError, one line, for one of another model.
+
+    shape   (n_layers, intermediate_size)
+    """
     path = file_of(checkpoint)
     if not path.is_file():
         return None
@@ -92,17 +101,25 @@ def read_trained(checkpoint: Path, n_layers: int, fingerprint: str) -> Trained |
             f"{path} is of another model ({str(found.get('fingerprint'))[:12]}, this one is "
             f"{fingerprint[:12]}); take it away, or put the model back that it came with"
         )
-    return Trained(_values(path, found, n_layers), _share(path, found))
+    values = _numbers(found.get("thresholds"))
+    if values.shape != (shape[0], 2) or not np.isfinite(values).all():
+        raise ValueError(f"{path}: thresholds must be {shape[0]} pairs of finite numbers")
+    importance = None
+    if found.get("importance") is not None:
+        importance = _numbers(found["importance"])
+        if importance.shape != shape or not (np.isfinite(importance) & (importance > 0)).all():
+            raise ValueError(
+                f"{path}: importance must be {shape[0]} lists of {shape[1]} numbers above 0"
+            )
+    return Trained(values, _share(path, found), importance)
 
 
-def _values(path: Path, found: dict[str, Any], n_layers: int) -> NDArray[np.float32]:
+def _numbers(value: Any) -> NDArray[np.float32]:
+    """Of no size where the value is not made of numbers in equal lists."""
     try:
-        values = np.array(found["thresholds"], np.float32)
-    except (KeyError, TypeError, ValueError):
-        values = np.zeros(0, np.float32)
-    if values.shape != (n_layers, 2) or not np.isfinite(values).all():
-        raise ValueError(f"{path}: thresholds must be {n_layers} pairs of finite numbers")
-    return values
+        return np.array(value, np.float32)
+    except (TypeError, ValueError):
+        return np.zeros(0, np.float32)
 
 
 def _share(path: Path, found: dict[str, Any]) -> float:

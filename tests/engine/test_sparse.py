@@ -20,12 +20,19 @@ BIASES = {"mlp_bias": True, "o_bias": True, "qkv_bias": True}
 PLAIN = {"gated": False, "norm": "layernorm", "residual": "parallel"}
 
 
-def use(decoder: Decoder, gate: float, product: float, path: int, rounded: bool = False) -> None:
+def use(
+    decoder: Decoder,
+    gate: float,
+    product: float,
+    path: int,
+    rounded: bool = False,
+    importance: np.ndarray | None = None,
+) -> None:
     n = decoder.config.n_layers
     copies = make_copies(decoder.config, decoder.weights, rounded=rounded)
     values = np.tile(np.array([gate, product, 0, 0], np.float32), (n, 1))
     paths, none = np.full(n, path, np.int64), np.zeros((n, 2), np.int64)
-    decoder.use_thresholds(Sparse(values, paths, none, copies))
+    decoder.use_thresholds(Sparse(values, paths, none, copies, importance))
 
 
 def one_by_one(decoder: Decoder) -> np.ndarray:
@@ -90,6 +97,27 @@ def test_decoding_leaves_out_what_a_probe_sets_to_zero(path: int, flags: dict[st
     close(ours, expected, "f32")
     decoder.use_thresholds(None)
     assert np.abs(ours - one_by_one(decoder)).max() > 0.01 * np.abs(ours).max()
+
+
+def test_gates_are_compared_by_their_importance() -> None:
+    decoder = small_decoder(small_config())
+    n, width = decoder.config.n_layers, decoder.config.intermediate_size
+    importance = np.random.default_rng(0).lognormal(0, 1, (n, width)).astype(np.float32)
+    importance[:, :20] = 1e-6  # these never count
+    values = np.tile(np.array([0.1, -1, -1, -1], np.float32), (n, 1))
+    cache = decoder.new_cache()
+    expected = decoder.probe(cache, IDS, values, importance=importance).logits
+    use(decoder, 0.1, -1, BY_ROWS, importance=importance)
+    ours = one_by_one(decoder)
+    close(ours, expected, "f32")
+    # by hand, of the first layer, whose inputs are dense
+    probe = decoder.probe(decoder.new_cache(), IDS, np.full_like(values, -1), 0, len(IDS))
+    gates = np.abs(probe.neurons[0, 0])
+    assert decoder.n_active[0, 0] == (gates * importance[0] > 0.1).sum()
+    use(decoder, 0.1, -1, BY_ROWS)
+    assert np.abs(ours - one_by_one(decoder)).max() > 0.01 * np.abs(ours).max()
+    with pytest.raises(ValueError, match=r"importance must be of shape \(\d, 136\), got"):
+        use(decoder, 0.1, -1, BY_ROWS, importance=importance[:, :5])
 
 
 def test_a_probe_records_gates_and_products_and_leaves_the_first_tokens_dense() -> None:

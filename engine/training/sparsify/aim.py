@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from data.files import write_json
-from engine.sparsity.trained import Trained
 from engine.training.packing import Batch
 from engine.training.run import runs_dir
 from engine.training.settings import TrainSettings
@@ -61,14 +60,18 @@ class Sparsify:
     def arrays(self) -> dict[str, NDArray[Any]]:
         gates = self.student.gates
         gates.follow()
-        return {"now": gates.now.copy(), "goal": gates.goal.copy()}
+        return {name: values.copy() for name, values in self._followed().items()}
 
     def put(self, arrays: dict[str, NDArray[Any]]) -> None:
-        gates = self.student.gates
-        for name, values in (("now", gates.now), ("goal", gates.goal)):
+        for name, values in self._followed().items():
             if name not in arrays or arrays[name].shape != values.shape:
-                raise ValueError(f"the checkpoint has no thresholds {name!r} of {values.shape}")
+                raise ValueError(f"the checkpoint has no {name!r} of thresholds of {values.shape}")
             values[:] = arrays[name]
+
+    def _followed(self) -> dict[str, NDArray[Any]]:
+        """What follows the activations, by name."""
+        gates = self.student.gates
+        return {"now": gates.now, "goal": gates.goal, "importance": gates.importance}
 
     def evaluated(self, step: int, folder: Path, batches: Sequence[Batch]) -> None:
         scores = score(self.student, batches)
@@ -79,7 +82,7 @@ class Sparsify:
         from engine.training.sparsify.report import examples_of, report
         from engine.training.sparsify.result import write_sparse_model
 
-        trained = Trained(self.student.thresholds(), self.settings.goal)
+        trained = self.student.trained()
         form = self.settings.result
         path = write_sparse_model(name, self.student, settings, subject, trained, form)
         if texts := examples_of(subject.val_batches):

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from engine.sparsity.trained import Trained
 from engine.training.loss import Loss, cross_entropy
 from engine.training.model import Trainable
 from engine.training.packing import Batch
@@ -75,11 +75,13 @@ class Student:
         self.gates.sparse = sparse
         return self.model.logits(batch)
 
-    def thresholds(self) -> NDArray[np.float32]:
-        """Of the goal as the engine reads them, (n_layers, 2): of the gate, of the product."""
+    def trained(self) -> Trained:
+        """The goal's thresholds as the engine reads them."""
         found = np.full((self.model.config.n_layers, 2), -1, np.float32)
-        found[:, 0 if self.settings.rule == "gate" else 1] = self.gates.goal
-        return found
+        by_gate = self.settings.rule == "gate"
+        found[:, 0 if by_gate else 1] = self.gates.goal
+        importance = self.gates.importance.copy() if by_gate else None
+        return Trained(found, self.settings.goal, importance)
 
     def adapter_matrices(self) -> Any:
         """The model's."""

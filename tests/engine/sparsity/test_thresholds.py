@@ -26,17 +26,20 @@ def texts(n: int = 2) -> list[list[int]]:
 
 def apply(decoder: Decoder, found: thresholds.Thresholds) -> None:
     made = copies.make_copies(decoder.config, decoder.weights, names=found.copies())
-    decoder.use_thresholds(Sparse(found.values, found.paths, found.projections, made))
+    decoder.use_thresholds(
+        Sparse(found.values, found.paths, found.projections, made, found.importance)
+    )
 
 
-def mean_kl(decoder: Decoder, values: np.ndarray) -> float:
+def mean_kl(decoder: Decoder, values: np.ndarray, importance: np.ndarray | None = None) -> float:
     """The twin of losses.loss, in float64."""
     rows = []
     for piece in losses.pieces_of(texts()):
         both = []
         for each in (np.full_like(values, -1), values):
-            logits = decoder.probe(decoder.new_cache(), piece, each, losses.START).logits
-            logits = logits[losses.START :].astype(np.float64)
+            cache = decoder.new_cache()
+            seen = decoder.probe(cache, piece, each, losses.START, importance=importance)
+            logits = seen.logits[losses.START :].astype(np.float64)
             both.append(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
         p, q = both
         rows.append((np.exp(p) * (p - q)).sum(axis=1))
@@ -90,6 +93,9 @@ def test_statistics_count_what_thresholds_leave(flags: dict[str, Any]) -> None:
     for layer, (neurons, *_) in enumerate(statistics.statistics(decoder, pieces)):
         down = statistics.input_energies(matrices[f"layers.{layer}.w_down"])
         gates, products = seen[layer]
+        ups = products.sum(axis=0) / gates.sum(axis=0)
+        np.testing.assert_allclose(neurons.importance, ups / ups.mean(), rtol=1e-5)
+        gates = gates * neurons.importance
         energy = np.square(products.astype(np.float64)) * down
         for gate, product in ((0, 0), (5, 0), (0, 5), (3, 8)):
             kept = gates > neurons.levels[0][gate]
@@ -124,7 +130,7 @@ def test_calibrated_thresholds_keep_to_their_budget(budget: float) -> None:
     decoder = small_decoder(small_config())
     found = thresholds.calibrate(decoder, texts(), budget, PAYS)
     assert not found.is_dense
-    measured = mean_kl(decoder, found.values)
+    measured = mean_kl(decoder, found.values, found.importance)
     assert 0 < measured <= budget * 1.01
     assert found.kl == pytest.approx(measured, rel=0.01, abs=1e-5)
     assert [(site.layer, site.site) for site in found.sites] == [

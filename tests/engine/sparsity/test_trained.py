@@ -11,24 +11,30 @@ import pytest
 from engine.kernels.sparse import BY_INPUTS, BY_ROWS, DENSE
 from engine.sparsity.trained import Trained, file_of, read_trained, write_trained
 
-TRAINED = Trained(np.array([[0.1, -1], [-1, 0.3], [-1, -1]], np.float32), 0.7)
+VALUES = np.array([[0.1, -1], [-1, 0.3], [-1, -1]], np.float32)
+IMPORTANCE = np.random.default_rng(0).uniform(0.5, 2, (3, 4)).astype(np.float32)
+TRAINED = Trained(VALUES, 0.7, IMPORTANCE)
 
 
+@pytest.mark.parametrize("importance", [IMPORTANCE, None], ids=["importance", "none"])
 @pytest.mark.parametrize("is_folder", [True, False])
-def test_what_is_written_is_read(tmp_path: Path, is_folder: bool) -> None:
+def test_what_is_written_is_read(
+    tmp_path: Path, is_folder: bool, importance: np.ndarray | None
+) -> None:
     checkpoint = tmp_path / "thin.gguf"
     if is_folder:
         checkpoint.mkdir()
-    path = write_trained(checkpoint, TRAINED, "ab" * 32)
+    path = write_trained(checkpoint, TRAINED._replace(importance=importance), "ab" * 32)
     assert path == (checkpoint / "sparsity.json" if is_folder else tmp_path / "thin.sparsity.json")
-    found = read_trained(checkpoint, 3, "ab" * 32)
+    found = read_trained(checkpoint, (3, 4), "ab" * 32)
     assert found is not None and found.share == 0.7
-    np.testing.assert_array_equal(found.values, TRAINED.values)
+    np.testing.assert_array_equal(found.values, VALUES)
+    np.testing.assert_equal(found.importance, importance)
     assert found.paths().tolist() == [BY_ROWS, BY_INPUTS, DENSE]
 
 
 def test_a_model_without_thresholds_has_none(tmp_path: Path) -> None:
-    assert read_trained(tmp_path / "thick.gguf", 3, "") is None
+    assert read_trained(tmp_path / "thick.gguf", (3, 4), "") is None
 
 
 def test_they_are_for_the_share_that_was_trained() -> None:
@@ -45,7 +51,10 @@ def test_they_are_for_the_share_that_was_trained() -> None:
         ({"thresholds": [[float("nan"), 1]] * 3}, "thresholds must be 3 pairs of finite"),
         ({"share": 7}, r"share must be in \[0, 1\], got 7"),
         ({"share": None}, r"share must be in \[0, 1\], got null"),
-        ({"version": 2}, "version 2, this build reads 1"),
+        ({"importance": [[1.0] * 4] * 2}, "importance must be 3 lists of 4 numbers above 0"),
+        ({"importance": [[1.0, 1.0, 1.0, 0.0]] * 3}, "importance must be 3 lists of 4 numbers"),
+        ({"importance": "much"}, "importance must be 3 lists"),
+        ({"version": 1}, "version 1, this build reads 2"),
     ],
 )  # fmt: skip
 def test_a_file_that_does_not_fit_is_refused(
@@ -56,4 +65,4 @@ def test_a_file_that_does_not_fit_is_refused(
     path = file_of(checkpoint)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(ValueError, match=message):
-        read_trained(checkpoint, 3, "ab" * 32)
+        read_trained(checkpoint, (3, 4), "ab" * 32)

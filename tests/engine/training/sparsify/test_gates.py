@@ -33,6 +33,27 @@ def test_a_threshold_leaves_the_share_out_that_it_follows() -> None:
     assert_allclose(float((out == 0).float().mean()), 0.7, atol=0.01)
 
 
+def test_what_a_neuron_counts_for_follows_its_ups() -> None:
+    gates = Gates(small_config(), "gate", 0.5)
+    width = gates.config.intermediate_size
+    larger = torch.ones(2 * width)
+    larger[width : width + 8] = 10  # the first eight ups
+    both = torch.randn(64, 2 * width, generator=torch.Generator().manual_seed(1)) * larger
+    gates.sparse, gates.follows = torch.ones(64, dtype=torch.bool), 0.5
+    gates.layer(0)(both)
+    gates.follow()
+    others = gates.importance[0, 8:].mean()
+    assert_allclose(gates.importance[0, :8].mean() / others, 10, rtol=0.2)
+    assert_allclose(gates.importance[0].mean(), 1, rtol=1e-5)
+    assert (gates.importance[1:] == 1).all()  # no token came there
+    gates.follows = None
+    kept = (gates.layer(0)(both) != 0).float().mean(0)
+    assert kept[:8].mean() > 0.9 > 0.6 > kept[8:].mean()
+    by_product = Gates(small_config(), "product", 0.5)
+    seen_by(by_product, 0.5)
+    assert (by_product.importance == 1).all()
+
+
 def test_thresholds_move_slowly_and_stay_when_nothing_is_followed() -> None:
     gates = Gates(small_config(), "product", 0.5)
     seen_by(gates, 0.5)

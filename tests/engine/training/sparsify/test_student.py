@@ -11,7 +11,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from engine.sparse_formats import Sparse
 from engine.sparsity.copies import make_copies
-from engine.sparsity.trained import Trained
 from engine.training.packing import Batch
 from engine.training.sparsify.settings import SparsifySettings
 from engine.training.sparsify.student import Student, labels
@@ -73,7 +72,7 @@ def test_the_sparse_student_is_the_engine_decoding_sparsely(rule: str, flags: An
 
     values = dict(checkpoint.values) | student.full_tensors()
     weights, team = packed_weights(values), Team(1)
-    trained = Trained(student.thresholds(), 0.6)
+    trained = student.trained()
     try:
         decoder = Decoder(checkpoint.settings, weights, team, "f32")
         found_thresholds = trained.thresholds(decoder)
@@ -84,6 +83,7 @@ def test_the_sparse_student_is_the_engine_decoding_sparsely(rule: str, flags: An
                 found_thresholds.paths,
                 found_thresholds.projections,
                 copies,
+                found_thresholds.importance,
             )
         )
         cache, found = decoder.new_cache(), []
