@@ -1,4 +1,4 @@
-"""All benchmarks one after another, then the table of targets; about six hours.
+"""All benchmarks one after another, then the table of targets; about eight hours.
 
     python -m benchmarks.all --save [--quick] [--only NAME …]
 
@@ -26,6 +26,7 @@ class Run(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
+LARGE = ("shape-6.7b", "shape-pythia-6.9b", "shape-mpt-7b")
 RUNS = (
     Run("decode"),
     Run("prefill"),
@@ -33,17 +34,14 @@ RUNS = (
     Run("beams", ("--threads", "2")),
     Run("decode", ("--avx2", "--formats", "Q4_0", "--rounds", "3")),
     Run("decode", ("--model", "shape-1.1b", "--rounds", "3")),
-    Run("decode", ("--model", "shape-6.7b", "--threads", "2", "--rounds", "2")),
+    *(Run(name, ("--model", shape, "--threads", "2", "--rounds", "1"))
+      for name in ("decode", "prefill") for shape in LARGE),
+    Run("alibi"),
     Run("lookup"),
     Run("sparsity"),
     Run("sparsity", ("--model", "shape-1.1b", "--parts", "speed", "drafts")),
-    Run(
-        "feed_forward",
-        (
-            "--model",
-            "shape-1.1b",
-        ),
-    ),
+    Run("feed_forward"),
+    *(Run("feed_forward", ("--model", shape)) for shape in ("shape-1.1b", *LARGE)),
     Run("kv_skipping"),
     Run("resume"),
     Run("disturbed"),
@@ -54,7 +52,10 @@ RUNS = (
     Run("answers"),
     Run("kb_faults"),
     Run("training"),
-)
+    Run("training_kills"),
+    Run("training_step", ("--model", "shape-6.7b", "--cases", "lora:q4", "--steps", "3")),
+    Run("export_check"),
+)  # fmt: skip
 
 
 def command(run: Run, *, save: bool, quick: bool) -> list[str]:

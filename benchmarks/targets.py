@@ -34,11 +34,22 @@ class Target(NamedTuple):
 
 _Q4 = "Q4_0 file"
 _1B = "decode-shape-1.1b"
-_7B = "decode-shape-6.7b"
 _KEPT = "rate kept of position 0"
 _SPARSE, _LOSS = "sparsity", "exp(KL) - 1"
 _TRAINING = "training"
 _SKIPPING = "kv_skipping-SmolLM2-135M-Instruct.Q4_1"
+
+
+def _of_large(name: str, shape: str) -> tuple[Target, ...]:
+    """What a shape of some 7B is to do."""
+    result = f"decode-{shape}"
+    return (
+        Target(f"decode, {name}", result, "decode", 1.5, _Q4, 2),
+        Target(f"load, {name}, s", result, "import to first token", 5, key="ours", at_most=True),
+        Target(f"memory, {name}, GiB", result, "peak memory", 5.5, key="ours", at_most=True),
+    )
+
+
 TARGETS = (
     Target("decode, 135M, against Q4_0", "decode", "decode", 4.0, _Q4, 2),
     Target("decode, 135M, against Q4_0", "decode", "decode", 3.0, _Q4, 1),
@@ -86,8 +97,13 @@ TARGETS = (
     Target("calibration, s", _SPARSE, "time", 60, "calibration", key="ours", at_most=True),
     Target("calibration, memory", _SPARSE, "peak memory", 1.5, "calibration", key="ours",
            at_most=True),
-    Target("decode, 6.7B", _7B, "decode", 1.5, _Q4, 2),
-    Target("memory, 6.7B, GiB", _7B, "peak memory", 5.5, key="ours", at_most=True),
+    *_of_large("Llama 2 7B", "shape-6.7b"),
+    *_of_large("Pythia 6.9B", "shape-pythia-6.9b"),
+    *_of_large("MPT 7B", "shape-mpt-7b"),
+    Target("LoRA on 6.7B in 4 bits, GiB", "training_step-shape-6.7b", "peak memory", 16,
+           key="ours", at_most=True),
+    Target("ALiBi beside rope", "alibi", "prefill", 0.9, "prompt of 16,384"),
+    Target("the same, decode", "alibi", "decode", 0.9, "decode at 16,384"),
     Target("recall@5, hybrid - better leg", "retrieval", "passage recall@5", 0.03, "test, hybrid",
            key="difference"),
     Target("right answers, with : without", "answers", "right", 2.0),
@@ -117,6 +133,9 @@ TARGETS = (
     Target("the same, loss above AdamW's", _TRAINING, "held-out loss, 8-bit AdamW", 0.01,
            key="worst", at_most=True),
     Target("resumed losses", _TRAINING, "difference of a loss", 1e-6, key="ours", at_most=True),
+    Target("runs lost by kills", "training_kills", "runs lost", 0, key="ours", at_most=True),
+    Target("difference of a loss after kills", "training_kills", "runs lost", 1e-6,
+           key="largest difference", at_most=True),
     Target("learned: loss", _TRAINING, "held-out loss", 1.0, "chatterbot, LoRA"),
     Target("learned: F1 of answers", _TRAINING, "answer F1", 1.0, "chatterbot, LoRA"),
 )  # fmt: skip

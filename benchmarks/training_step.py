@@ -160,8 +160,8 @@ def _rows(case: str, threads: int, found: dict[str, Any]) -> list[report.Row]:
     speed = report.Row(case, threads, "step", "tok/s", extra={"shares": shares})
     for rate in found["rates"]:
         speed.add(rate, None, machine.Load(*found["load"]))
-    memory = report.Row(case, threads, "peak memory", "GB", less_is_better=True)
-    memory.add(found["peak"] and found["peak"] / 1e9)
+    memory = report.Row(case, threads, "peak memory", "GiB", less_is_better=True)
+    memory.add(found["peak"] and found["peak"] / (1 << 30))
     return [speed, memory]
 
 
