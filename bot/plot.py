@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -88,7 +89,10 @@ def _framed(
 
 
 def span(values: Sequence[float]) -> tuple[float, float]:
-    """From the smallest value to the largest, rounded outwards to three digits, never empty."""
+    """From the smallest value to the largest and a little more, in round numbers; never empty."""
     low, high = min(values), max(values)
     reach = (high - low) or abs(high) or 1.0
-    return float(f"{low - 0.02 * reach:.3g}"), float(f"{high + 0.02 * reach:.3g}")
+    digits = 2 - math.floor(math.log10(reach))  # behind the point: three that tell values apart
+    step, margin = 10.0**-digits, 0.02 * reach
+    below, above = math.floor((low - margin) / step), math.ceil((high + margin) / step)
+    return round(below * step, digits), round(above * step, digits)

@@ -26,6 +26,17 @@ def test_points_on_one_place_share_a_letter() -> None:
     assert [line.strip() for line in lines[-2:]] == ["a = one, two", "b = far"]
 
 
+@pytest.mark.parametrize("first", [1.0, -1234.5678, 0.00123, 1e9])
+@pytest.mark.parametrize("apart", [1e-6, 0.0019, 0.3, 7.77])
+def test_points_that_lie_close_together_are_told_apart(first: float, apart: float) -> None:
+    values = [first + apart * abs(first) * share for share in (0, 0.5, 1)]
+    lines = scatter([Point(f"p{v}", v, v) for v in values], "x", "y", 20, 7)
+    marks = [(row, line.index(mark)) for row, line in enumerate(lines[1:8]) for mark in "abc"
+             if mark in line.partition("|")[2]]  # fmt: skip
+    rows, columns = zip(*marks, strict=True)
+    assert rows == tuple(sorted(set(rows))) and columns == tuple(sorted(set(columns), reverse=True))
+
+
 @pytest.mark.parametrize("value", [0.0, 5.0, -3.0])
 def test_a_single_point_has_a_picture(value: float) -> None:
     lines = scatter([Point("only", value, value)], "x", "y", 20, 4)
