@@ -18,7 +18,6 @@ from bot.training.flags import add_training_flags, complete, given
 from engine.training.sparsify.outcome import ANSWERS, read_report
 from engine.training.sparsify.settings import (
     RESULTS,
-    RULES,
     SparsifySettings,
     settings_from,
     with_defaults,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 HELPS = {
     "goal": "share of every feed-forward's neurons that a token leaves out in the end",
-    "rule": "what has to be above a layer's threshold: the gate's activation, or the product",
+    "rows": "of these, the share left out by the gate alone, before their rows are read (0.2 less)",
     "start": "share left out at the first step",
     "ramp": "share of the run in which the share left out rises",
     "fixed": "share of the run after which thresholds stay",
@@ -43,7 +42,7 @@ HELPS = {
     "temperature": "at which they are drawn",
     "result": "format of the GGUF file",
 }
-_CHOICES = {"rule": RULES, "result": RESULTS}
+_CHOICES = {"result": RESULTS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

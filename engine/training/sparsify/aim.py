@@ -24,12 +24,13 @@ class Scores(NamedTuple):
     """Of the held-out answers, against the dense original: nats a token.
 
     kl, drift  with the goal's thresholds, and with nothing left out
-    active     share of the neurons that a token reads, of each layer
+    active     share of the neurons that count for a token, of each layer; rows: that are read
     """
 
     kl: float
     drift: float
     active: list[float]
+    rows: list[float]
 
 
 class Sparsify:
@@ -109,7 +110,8 @@ def score(student: Student, batches: Sequence[Batch]) -> Scores:
             drift += float(student.dense_loss(batch).total)
     student.gates.seen = None
     student.train(True)
-    return Scores(kl / max(n, 1), drift / max(n, 1), [round(float(s), 4) for s in seen.shares])
+    active, rows = ([round(float(s), 4) for s in shares] for shares in seen.shares())
+    return Scores(kl / max(n, 1), drift / max(n, 1), active, rows)
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:

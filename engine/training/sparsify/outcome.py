@@ -15,7 +15,8 @@ REPORT = "report.json"  # Report
 class Report(NamedTuple):
     """rise      exp(KL) - 1 from the original with the thresholds; `drift`: without
     same       share of the words that stay the likeliest, with the thresholds
-    active     share of the neurons that a token reads, of each layer
+    active     share of the neurons that count for a token, of each layer: inputs of `down`
+    rows       share whose rows of `up` a token reads
     tokens_per_s  of the original dense, of the result dense and with thresholds, medians
     """
 
@@ -24,6 +25,7 @@ class Report(NamedTuple):
     drift: float
     same: float
     active: list[float]
+    rows: list[float]
     original_tokens_per_s: float
     dense_tokens_per_s: float
     sparse_tokens_per_s: float
@@ -39,7 +41,8 @@ class Report(NamedTuple):
         width = 10
         rows = [self.active[at : at + width] for at in range(0, len(self.active), width)]
         return [
-            f"feed-forwards: {self.share:.1%} left out; active by layer:",
+            f"feed-forwards: {self.share:.1%} of the neurons left out, rows of `up` not read "
+            f"{1 - statistics.mean(self.rows):.1%}; active by layer:",
             *("  " + "  ".join(f"{100 * share:3.0f} %" for share in row) for row in rows),
             f"against the original, {self.n_tokens:,} tokens of held-out answers: "
             f"exp(KL) - 1 = {self.rise:.2%} with sparsity, {self.drift:.2%} without; "

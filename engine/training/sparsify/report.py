@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import engine
+from engine.kernels.tables import DOWN_SITE, UP_SITE
 from engine.sparse_formats import Sparse
 from engine.sparsity.levels import sparse_of
 from engine.training.evaluation import prompt_of
@@ -59,19 +60,19 @@ def report(
     try:
         sparse = _sparse(after)
         on, off, same, n = 0.0, 0.0, 0, 0
-        n_active = np.zeros(after.config.n_layers)
+        n_active = np.zeros((after.config.n_layers, 2))
         for number, example in enumerate(examples):
             on_progress("comparing", number / len(examples))
             wanted, logs = _decoded(before, example), _decoded(after, example)
             after.decoder.use_thresholds(sparse)
             sparse_logs = _decoded(after, example)
-            n_active += after.decoder.n_active[:, 0 if after.config.gated else 1]
+            n_active += after.decoder.n_active[:, [DOWN_SITE, UP_SITE]]
             after.decoder.use_thresholds(None)
             on, off = on + _kl(wanted, sparse_logs), off + _kl(wanted, logs)
             same += int((wanted.argmax(1) == sparse_logs.argmax(1)).sum())
             n += len(wanted)
         n_read = sum(len(e.token_ids) - answer_start(e) - 1 for e in examples)
-        active = n_active / (n_read * after.config.intermediate_size)
+        shares = np.round(n_active / (n_read * after.config.intermediate_size), 4)
         on_progress("timing", 1.0)
         speeds = _speeds(before, after, sparse, examples[0])
     finally:
@@ -79,7 +80,7 @@ def report(
         after.close()
     return Report(
         n, math.expm1(on / n), math.expm1(off / n), same / n,
-        [round(float(share), 4) for share in active], *speeds,
+        shares[:, 0].tolist(), shares[:, 1].tolist(), *speeds,
     )  # fmt: skip
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
+LESS_ROWS = 0.2  # than the goal: what the product leaves out alone
 OWN_TEXTS = ""  # as `data`: what the model itself answers to prompts.py
-RULES = ("gate", "product")
 RESULTS = ("q8_0", "q4_1", "q4_0", "f16", "f32")  # of engine.export
 # with the loss of a step near 1 and some hundred steps; rates that fall to 0 at the end
 LEARNING_RATES = {"lora": 5e-4, "feed_forward": 2e-4}
@@ -30,8 +30,9 @@ class SparsifySettings:
     """How a model is taught to be sparse.
 
     goal         share of every feed-forward's neurons that a token leaves out at the end
-    rule         what has to be above the layer's threshold: "gate", |activation(gate)|, which saves
-                 rows of `up` and inputs of `down` (CATS), or "product", which saves the latter
+    rows         of these, the share that the gate alone leaves out, so that their rows of `up` are
+                 not read either; the others are left out by their product, which loses much less.
+                 None: LESS_ROWS below the goal, nothing in models without gates
     start        the share that is left out at the first step. Not 0: without a loss, AdamW's first
                  steps would follow roundings
     ramp, fixed  shares of the run: what is left out rises to the goal until `ramp`, thresholds
@@ -45,7 +46,7 @@ class SparsifySettings:
     """
 
     goal: float = 0.7
-    rule: str = "gate"
+    rows: float | None = None
     start: float = 0.3
     ramp: float = 0.3
     fixed: float = 0.7
@@ -59,18 +60,23 @@ class SparsifySettings:
     result: str = "q8_0"
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise ValueError(f"rule must be one of {', '.join(RULES)}, got {self.rule!r}")
         if self.result not in RESULTS:
             raise ValueError(f"result must be one of {', '.join(RESULTS)}, got {self.result!r}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
+        if self.rows is not None and self.rows > self.goal:
+            raise ValueError(f"rows must be at most the goal, {self.goal:g}, got {self.rows}")
         if self.fixed < self.ramp:
             raise ValueError(
                 f"fixed {self.fixed} lies before ramp {self.ramp}; thresholds are fixed at the goal"
             )
+
+    @property
+    def rows_left_out(self) -> float:
+        """`rows` of a model with gates."""
+        return max(0.0, round(self.goal - LESS_ROWS, 9)) if self.rows is None else self.rows
 
     def share_at(self, done: float) -> float:
         """What is left out when so much of the run is done."""
@@ -84,6 +90,7 @@ class SparsifySettings:
 
 _RANGES: dict[str, tuple[float, float]] = {
     "goal": (0.05, 0.95),
+    "rows": (0, 0.95),
     "start": (0, 0.95),
     "ramp": (0, 1),
     "fixed": (0, 1),
@@ -121,5 +128,5 @@ def settings_from(values: Mapping[str, Any], where: str = "sparsify") -> Sparsif
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "float": (int, float), "int": (int,), "str": (str,), "bool": (bool,),
-    "int | None": (int, type(None)),
+    "int | None": (int, type(None)), "float | None": (int, float, type(None)),
 }  # fmt: skip

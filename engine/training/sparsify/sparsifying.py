@@ -12,7 +12,7 @@ from engine.training.run import Run, require_name, runs_dir
 from engine.training.settings import TrainSettings
 from engine.training.sparsify.aim import Sparsify
 from engine.training.sparsify.answers import Progress, write_answers
-from engine.training.sparsify.gates import require_rule
+from engine.training.sparsify.gates import rows_of
 from engine.training.sparsify.outcome import ANSWERS
 from engine.training.sparsify.prompts import prompts
 from engine.training.sparsify.settings import OWN_TEXTS, SparsifySettings
@@ -35,7 +35,7 @@ def sparsify(
     A run that has begun is gone on with as any other, by engine.training.train.resume.
     """
     checkpoint = open_checkpoint(resolve(settings.model).path)
-    require_rule(checkpoint.decoder_config(), own.rule)  # before an hour of writing texts
+    rows_of(checkpoint.decoder_config(), own)  # before an hour of writing texts
     if settings.data == OWN_TEXTS:
         path = _own_texts(settings, own, on_answer, should_stop)
         if path is None:

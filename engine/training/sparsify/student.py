@@ -20,7 +20,7 @@ from engine.training.loss import Loss, cross_entropy
 from engine.training.model import Trainable
 from engine.training.packing import Batch
 from engine.training.sparsify.divergence import divergence
-from engine.training.sparsify.gates import Gates
+from engine.training.sparsify.gates import Gates, rows_of
 from engine.training.sparsify.settings import SparsifySettings
 
 Tensor = Any
@@ -35,7 +35,7 @@ class Student:
 
     def __init__(self, model: Trainable, settings: SparsifySettings, seed: int) -> None:
         self.model, self.settings, self.seed = model, settings, seed
-        self.gates = Gates(model.config, settings.rule, settings.goal)
+        self.gates = Gates(model.config, rows_of(model.config, settings), settings.goal)
         self._teacher = _Teacher(model)
         self._matched: list[Tensor] | None = None
         self._rows: Tensor = None
@@ -77,11 +77,8 @@ class Student:
 
     def trained(self) -> Trained:
         """The goal's thresholds as the engine reads them."""
-        found = np.full((self.model.config.n_layers, 2), -1, np.float32)
-        by_gate = self.settings.rule == "gate"
-        found[:, 0 if by_gate else 1] = self.gates.goal
-        importance = self.gates.importance.copy() if by_gate else None
-        return Trained(found, self.settings.goal, importance)
+        importance = self.gates.importance.copy() if self.gates.rows else None
+        return Trained(self.gates.goal.copy(), self.settings.goal, importance)
 
     def adapter_matrices(self) -> Any:
         """The model's."""

@@ -23,7 +23,7 @@ from engine.training.sparsify.settings import SparsifySettings
 from tests.bot.training.conftest import FakeTraining
 
 Act = Callable[..., tuple[int, str, str]]
-FOUND = Report(420, 0.031, 0.012, 0.93, [0.25, 0.35], 120.0, 100.0, 130.0)
+FOUND = Report(420, 0.031, 0.012, 0.93, [0.25, 0.35], [0.5, 0.6], 120.0, 100.0, 130.0)
 
 
 class FakeSparsify:
@@ -80,7 +80,8 @@ def test_a_model_is_taught_with_its_own_texts_and_the_report_is_shown(
     assert own == SparsifySettings(goal=0.65)
     assert err.splitlines()[-5:] == [
         f"tiny-sparse: finished, all rows are learned: 4 steps; {_result_path()}",
-        "feed-forwards: 70.0% left out; active by layer:",
+        "feed-forwards: 70.0% of the neurons left out, rows of `up` not read 45.0%; "
+        "active by layer:",
         "   25 %   35 %",
         "against the original, 420 tokens of held-out answers: exp(KL) - 1 = 3.10% with sparsity, "
         "1.20% without; the same word likeliest at 93.0%",
