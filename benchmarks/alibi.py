@@ -17,7 +17,7 @@ from benchmarks.process import Worker, run
 from benchmarks.rounds import Task
 
 LENGTH = 16384
-_SHAPES = ("shape-mpt-160m", "shape-pythia-160m")
+_SHAPES = ("shape-mpt-long", "shape-pythia-long")
 _ANSWER = 32  # tokens
 _READING_S = 1200.0  # for a prompt
 

@@ -24,8 +24,9 @@ SHAPES = {
     "shape-6.7b": Shape(32, 4096, 11008, 32, 32, 32000),  # Llama 2 7B
     "shape-pythia-6.9b": Shape(32, 4096, 16384, 32, 32, 50432, "gptneox", 32, 2048),
     "shape-mpt-7b": Shape(32, 4096, 16384, 32, 32, 50432, "mpt", context=8192),
-    "shape-pythia-160m": Shape(12, 768, 3072, 12, 12, 50304, "gptneox", 16, 32768),
-    "shape-mpt-160m": Shape(12, 768, 3072, 12, 12, 50304, "mpt", context=32768),
+    # the width of Pythia 160M, a third of its layers: for texts that are long
+    "shape-pythia-long": Shape(4, 768, 3072, 12, 12, 50304, "gptneox", 16, 32768),
+    "shape-mpt-long": Shape(4, 768, 3072, 12, 12, 50304, "mpt", context=32768),
 }
 _BIASED = ("gptneox",)  # all of norms and matrices of layers
 _TIED = ("mpt",)
