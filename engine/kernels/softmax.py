@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.kernels import simd
+from engine.kernels import pieces, simd
 from engine.kernels.activations import exponential, tanh
 from engine.kernels.compiler import kernel
 
 F = np.float32
 MASKED = F(-1e30)  # not -inf: -inf - -inf is NaN
+LEAST = F(-60)  # an exponent
+
+
+@kernel
+def relative(x):
+    """e**x of an F32x16 of at most 0, and 0 below LEAST.
+
+    Nothing that small is seen beside 1. Its products with values would be too small for float32's
+    whole precision, which many processors compute slowly: far keys under ALiBi are all so.
+    """
+    return pieces.where_above(x, simd.splat(LEAST), exponential(x))
 
 
 @kernel
@@ -29,14 +40,15 @@ def scale_scores(scores, n, scale, softcap, slope, offset):
     softcap  c > 0: scale scores[j] as c tanh(scale scores[j] / c) (Gemma 2, arXiv:2408.00118)
     """
     factor = simd.splat(F(scale))
+    distance = simd.add(simd.splat(F(offset)), simd.lane_numbers())
     for j in range(0, n, 16):
         value = simd.mul(simd.load_f32(scores + 4 * j), factor)
         if softcap > 0:
             share = tanh(simd.mul(value, simd.splat(F(1 / softcap))))
             value = simd.mul(simd.splat(F(softcap)), share)
         if slope != 0:
-            distance = simd.add(simd.splat(F(offset + j)), simd.lane_numbers())
             value = simd.fma(simd.splat(slope), distance, value)
+            distance = simd.add(distance, simd.splat(F(16)))
         simd.store_f32(scores + 4 * j, value)
 
 
@@ -58,10 +70,10 @@ def weigh(scores, first, n, size):
     shift = simd.max_lanes(largest)
     total = simd.zero_f32()
     for j in range(0, 4 * end, 64):
-        value = exponential(simd.sub(simd.load_f32(scores + j), simd.splat(shift)))
+        value = relative(simd.sub(simd.load_f32(scores + j), simd.splat(shift)))
         simd.store_f32(scores + j, value)
         total = simd.add(total, value)
-    # the masked ones are e**-87 now: nothing beside the largest's 1, but not 0
+    # where all are masked, they are 1 now
     _fill(scores, 0, first, F(0))
     _fill(scores, n, end, F(0))
     for j in range(4 * end, 4 * size, 64):
@@ -87,8 +99,8 @@ def merge(partial, width, result):
         return
     largest, seen = simd.get_f32(partial + 4 * width), simd.get_f32(result + 4 * width)
     shift = max(largest, seen)
-    mine = exponential(simd.splat(largest - shift))
-    theirs = exponential(simd.splat(seen - shift))
+    mine = relative(simd.splat(largest - shift))
+    theirs = relative(simd.splat(seen - shift))
     for i in range(0, 4 * width, 64):
         value = simd.mul(simd.load_f32(result + i), theirs)
         simd.store_f32(result + i, simd.fma(simd.load_f32(partial + i), mine, value))
