@@ -36,6 +36,6 @@ def test_flags_reach_every_benchmark_and_targets_come_last(monkeypatch: pytest.M
 def test_one_that_fails_does_not_hold_up_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, ran = run(monkeypatch, "--only", "prefill", "quality", failing="prefill")
-    assert (code, ran) == (1, ["benchmarks.prefill", "benchmarks.quality", "targets"])
-    assert "benchmarks.prefill ended with 1" in capsys.readouterr().out
+    code, ran = run(monkeypatch, "--only", "resume", "quality", failing="resume")
+    assert (code, ran) == (1, ["benchmarks.resume", "benchmarks.quality", "targets"])
+    assert "benchmarks.resume ended with 1" in capsys.readouterr().out

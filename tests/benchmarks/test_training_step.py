@@ -24,7 +24,7 @@ def test_random_documents_fill_a_step_and_are_labelled_in_their_second_halves() 
 
 
 def test_a_case_has_rows_of_speed_and_memory() -> None:
-    found = {"rates": [10.0, 30.0, 20.0], "peak": 3_000_000_000, "seconds": {"a": 1.0, "b": 3.0}}
+    found = {"rates": [10.0, 30.0, 20.0], "peak": 3 << 30, "seconds": {"a": 1.0, "b": 3.0}}
     speed, memory = _rows("lora:f32", 2, found | {"load": [1.0, 0.0]})
     assert speed.as_json()["ours"] == 20.0
     assert speed.as_json()["shares"] == {"a": 0.25, "b": 0.75}
