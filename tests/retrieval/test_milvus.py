@@ -246,3 +246,22 @@ def test_more_excluded_than_a_filter_names_never_come_back(
         found = index.search(rows[:2], 20, allowed=ids[:300])[0]  # six filters
         best = np.argsort(-(rows[:2] @ rows[:300].T), axis=1)[:, :20]
         np.testing.assert_array_equal(found, ids[best])
+
+
+def test_a_connection_that_is_given_up_at_once_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, milvus_url: str
+) -> None:
+    import pymilvus
+
+    real, answers = pymilvus.MilvusClient, []
+
+    def busy(*arguments: object, **named: object) -> pymilvus.MilvusClient:
+        answers.append(len(answers))
+        if len(answers) == 1:
+            raise pymilvus.MilvusException(message="too many pings")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(pymilvus, "MilvusClient", busy)
+    with milvus_server.connected(milvus_url) as client:
+        assert isinstance(client.list_collections(), list)
+    assert len(answers) == 2
