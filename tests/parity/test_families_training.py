@@ -173,9 +173,9 @@ def test_a_family_without_gates_or_files_learns_to_be_sparse(
         data=str(rows), model=str(folder), name="run", method="feed_forward", base="f32",
         tokens_per_step=512, max_steps=2, evaluate_every=2, val_share=0.1, samples=0, threads=1,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="gpt_neo has no gate; take rule product"):
-        sparsify(settings, SparsifySettings(goal=0.5, result="f32"))
-    result = sparsify(settings, SparsifySettings(goal=0.5, rule="product", result="f32"))
+    with pytest.raises(ValueError, match="gpt_neo has no gate; rows must be 0"):
+        sparsify(settings, SparsifySettings(goal=0.5, rows=0.3, result="f32"))
+    result = sparsify(settings, SparsifySettings(goal=0.5, result="f32"))
     assert result is not None and result.path is not None and result.path.is_dir()
     model = engine.load(result.path, threads=1)
     assert model.trained is not None and model.trained.share == 0.5
