@@ -30,12 +30,13 @@ _NEAR = 0.005  # of a share that is asked for, to the one that was trained
 
 class Trained(NamedTuple):
     """values  float32 (n_layers, 2), of |activation(gate)| and |product|; below 0 = no threshold
-    share   of the neurons that they leave out
+    share   of the neurons that they leave out; rows: that the gate's leave out alone
     importance  of neurons, see engine.sparse_formats.Sparse
     """
 
     values: NDArray[np.float32]
     share: float
+    rows: float
     importance: NDArray[np.float32] | None = None
 
     def is_for(self, share: float) -> bool:
@@ -47,8 +48,9 @@ class Trained(NamedTuple):
         found, paths = dense(len(self.values)), self.paths()
         found.values[:, [UP_SITE, DOWN_SITE]] = self.values
         sites = {BY_ROWS: (UP_SITE, DOWN_SITE), BY_INPUTS: (DOWN_SITE,), DENSE: ()}
+        left_out = {UP_SITE: self.rows, DOWN_SITE: self.share}
         lines = [
-            site_cost(decoder, layer, site, 1 - self.share)
+            site_cost(decoder, layer, site, 1 - left_out[site])
             for layer, path in enumerate(paths.tolist())
             for site in sites[path]
         ]
@@ -77,6 +79,7 @@ def write_trained(checkpoint: Path, trained: Trained, fingerprint: str) -> Path:
         "version": _VERSION,
         "fingerprint": fingerprint,
         "share": trained.share,
+        "rows": trained.rows,
         "thresholds": trained.values.tolist(),
         "importance": None if importance is None else importance.tolist(),
     }
@@ -111,7 +114,7 @@ def read_trained(checkpoint: Path, shape: tuple[int, int], fingerprint: str) -> 
             raise ValueError(
                 f"{path}: importance must be {shape[0]} lists of {shape[1]} numbers above 0"
             )
-    return Trained(values, _share(path, found), importance)
+    return Trained(values, _share(path, found, "share"), _share(path, found, "rows"), importance)
 
 
 def _numbers(value: Any) -> NDArray[np.float32]:
@@ -122,8 +125,8 @@ def _numbers(value: Any) -> NDArray[np.float32]:
         return np.zeros(0, np.float32)
 
 
-def _share(path: Path, found: dict[str, Any]) -> float:
-    share = found.get("share")
+def _share(path: Path, found: dict[str, Any], name: str) -> float:
+    share = found.get(name)
     if not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise ValueError(f"{path}: share must be in [0, 1], got {json.dumps(share)[:40]}")
+        raise ValueError(f"{path}: {name} must be in [0, 1], got {json.dumps(share)[:40]}")
     return float(share)

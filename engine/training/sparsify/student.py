@@ -77,8 +77,9 @@ class Student:
 
     def trained(self) -> Trained:
         """The goal's thresholds as the engine reads them."""
-        importance = self.gates.importance.copy() if self.gates.rows else None
-        return Trained(self.gates.goal.copy(), self.settings.goal, importance)
+        gates = self.gates
+        importance = gates.importance.copy() if gates.rows else None
+        return Trained(gates.goal.copy(), gates.share, gates.rows, importance)
 
     def adapter_matrices(self) -> Any:
         """The model's."""

@@ -13,7 +13,7 @@ from engine.sparsity.trained import Trained, file_of, read_trained, write_traine
 
 VALUES = np.array([[0.1, -1], [-1, 0.3], [-1, -1]], np.float32)
 IMPORTANCE = np.random.default_rng(0).uniform(0.5, 2, (3, 4)).astype(np.float32)
-TRAINED = Trained(VALUES, 0.7, IMPORTANCE)
+TRAINED = Trained(VALUES, 0.7, 0.5, IMPORTANCE)
 
 
 @pytest.mark.parametrize("importance", [IMPORTANCE, None], ids=["importance", "none"])
@@ -27,7 +27,7 @@ def test_what_is_written_is_read(
     path = write_trained(checkpoint, TRAINED._replace(importance=importance), "ab" * 32)
     assert path == (checkpoint / "sparsity.json" if is_folder else tmp_path / "thin.sparsity.json")
     found = read_trained(checkpoint, (3, 4), "ab" * 32)
-    assert found is not None and found.share == 0.7
+    assert found is not None and (found.share, found.rows) == (0.7, 0.5)
     np.testing.assert_array_equal(found.values, VALUES)
     np.testing.assert_equal(found.importance, importance)
     assert found.paths().tolist() == [BY_ROWS, BY_INPUTS, DENSE]
@@ -51,6 +51,7 @@ def test_they_are_for_the_share_that_was_trained() -> None:
         ({"thresholds": [[float("nan"), 1]] * 3}, "thresholds must be 3 pairs of finite"),
         ({"share": 7}, r"share must be in \[0, 1\], got 7"),
         ({"share": None}, r"share must be in \[0, 1\], got null"),
+        ({"rows": "all"}, r"rows must be in \[0, 1\], got \"all\""),
         ({"importance": [[1.0] * 4] * 2}, "importance must be 3 lists of 4 numbers above 0"),
         ({"importance": [[1.0, 1.0, 1.0, 0.0]] * 3}, "importance must be 3 lists of 4 numbers"),
         ({"importance": "much"}, "importance must be 3 lists"),

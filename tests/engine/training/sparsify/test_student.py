@@ -76,6 +76,8 @@ def test_the_sparse_student_is_the_engine_decoding_sparsely(rows: float, flags: 
     try:
         decoder = Decoder(checkpoint.settings, weights, team, "f32")
         found_thresholds = trained.thresholds(decoder)
+        told = {line.site: line.active for line in found_thresholds.sites}
+        assert told == {"down": 1 - 0.6} | ({"up": 1 - rows} if rows else {})
         copies = make_copies(checkpoint.settings, weights)
         decoder.use_thresholds(
             Sparse(
