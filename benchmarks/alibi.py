@@ -22,13 +22,14 @@ _ANSWER = 32  # tokens
 _READING_S = 1200.0  # for a prompt
 
 
-def tasks(path: Path, threads: int, length: int, n_tokens: int) -> dict[str, Task]:
-    """Case -> what is timed, in the order of the table."""
+def tasks(threads: int, length: int, n_tokens: int) -> dict[str, Task]:
+    """Case -> what is timed of either file, in the order of the table."""
+    either = Path()
     return {
-        "prompt of 512": Task("prefill", path, threads, 512),
-        f"prompt of {length:,}": Task("prefill", path, threads, length),
-        "decode from an empty cache": Task("decode", path, threads, n_tokens, 0),
-        f"decode at {length:,}": Task("decode", path, threads, n_tokens, length),
+        "prompt of 512": Task("prefill", either, threads, 512),
+        f"prompt of {length:,}": Task("prefill", either, threads, length),
+        "decode from an empty cache": Task("decode", either, threads, n_tokens, 0),
+        f"decode at {length:,}": Task("decode", either, threads, n_tokens, length),
     }
 
 
@@ -45,14 +46,13 @@ def measure(chosen: options.Options, length: int) -> list[report.Row]:
                 Worker(sys.executable, "benchmarks.engine_driver", chosen.variables())
             )
             worker.ask("load", path=str(path), threads=threads)
-            sides.append((worker, tasks(path, threads, length, n_tokens)))
-        (alibi, work), (rope, _) = sides
+            sides.append(worker)
         rows = []
-        for case, task in work.items():
+        for case, task in tasks(threads, length, n_tokens).items():
             options.note(case)
             row = report.Row(case, threads, task.action, "tok/s", "rope")
             for i in range(-1, chosen.rounds):
-                ours, theirs = _round(alibi, rope, task, alibi_first=i % 2 == 0)
+                ours, theirs = _round(*sides, task, alibi_first=i % 2 == 0)
                 if i >= 0:  # the first finds caches to be filled
                     row.add(*(task.n_tokens / seconds for seconds, _ in (ours, theirs)),
                             *(load for _, load in (ours, theirs)))  # fmt: skip

@@ -233,59 +233,55 @@ def add_inputs(load, weight, stride, blocks, active, first, last, out):
     engine/sparse_formats/int8); `load` reads 16 outputs.
 
     A block is 32 inputs of `stride` bytes, then float32 scales, which are for who makes the list.
-    Inputs go by pairs, each from its first output to its last; lines are asked for as in ask_first.
+    Inputs go by pairs, each from its first output to its last; lines are asked for as in ask_first,
+    by a second walk through the list. A place is 32 times a block and a number in its list.
     """
     counts, inputs, values, _ = active_inputs(active, blocks)
-    block_bytes = 32 * stride + 128
-    start, end = 32 * first, 32 * last
+    places, start, end = 32 * blocks, 32 * first, 32 * last
     for at in range(out + 4 * start, out + 4 * end, 64):
         simd.store_f32(at, simd.zero_f32())
-    # a second walk through the list, some inputs ahead of the first
-    coming_b = coming_j = 0
+    place = coming = _next_input(counts, places, 0)
     for _ in range(max(AHEAD // max(end - start, 1), 1)):
-        coming_b, coming_j = _next_input(counts, blocks, coming_b, coming_j)
-        if coming_b < blocks:
-            column = weight + _column(inputs, coming_b, coming_j, block_bytes, stride)
+        if coming < places:
+            column = _column(weight, stride, inputs, coming, places, weight)
             for line in range(start, end, 64):
                 simd.prefetch(column + line)
-            coming_j += 1
-    for b in range(blocks):
-        n = simd.get_i64(counts + 8 * b)
-        for j in range(0, n, 2):
-            other = min(j + 1, n - 1)
-            p = weight + _column(inputs, b, j, block_bytes, stride)
-            q = weight + _column(inputs, b, other, block_bytes, stride)
-            v = simd.splat(simd.get_f32(values + 128 * b + 4 * j))
-            w = simd.splat(simd.get_f32(values + 128 * b + 4 * other) if other > j else F(0))
-            coming_p, coming_q = p, q  # there already
-            coming_b, coming_j = _next_input(counts, blocks, coming_b, coming_j)
-            if coming_b < blocks:
-                coming_p = weight + _column(inputs, coming_b, coming_j, block_bytes, stride)
-                coming_b, coming_j = _next_input(counts, blocks, coming_b, coming_j + 1)
-                if coming_b < blocks and other > j:
-                    coming_q = weight + _column(inputs, coming_b, coming_j, block_bytes, stride)
-                    coming_j += 1
-            for line in range(start, end, 64):
-                simd.prefetch(coming_p + line)
-                simd.prefetch(coming_q + line)
-                for half in range(line, min(line + 64, end), 32):
-                    to = out + 4 * half
-                    a, c = simd.load_f32(to), simd.load_f32(to + 64)
-                    a, c = simd.fma(load(p + half), v, a), simd.fma(load(p + half + 16), v, c)
-                    a, c = simd.fma(load(q + half), w, a), simd.fma(load(q + half + 16), w, c)
-                    simd.store_f32(to, a)
-                    simd.store_f32(to + 64, c)
+            coming = _next_input(counts, places, coming + 1)
+    while place < places:
+        other = _next_input(counts, places, place + 1)
+        p = _column(weight, stride, inputs, place, places, weight)
+        q = _column(weight, stride, inputs, other, places, p)
+        v = simd.splat(simd.get_f32(values + 4 * place))
+        w = simd.splat(simd.get_f32(values + 4 * other) if other < places else F(0))
+        coming_p = _column(weight, stride, inputs, coming, places, p)
+        coming = _next_input(counts, places, coming + 1)
+        coming_q = _column(weight, stride, inputs, coming, places, p)
+        coming = _next_input(counts, places, coming + 1)
+        for line in range(start, end, 64):
+            simd.prefetch(coming_p + line)
+            simd.prefetch(coming_q + line)
+            for half in range(line, min(line + 64, end), 32):
+                to = out + 4 * half
+                a, c = simd.load_f32(to), simd.load_f32(to + 64)
+                a, c = simd.fma(load(p + half), v, a), simd.fma(load(p + half + 16), v, c)
+                a, c = simd.fma(load(q + half), w, a), simd.fma(load(q + half + 16), w, c)
+                simd.store_f32(to, a)
+                simd.store_f32(to + 64, c)
+        place = _next_input(counts, places, other + 1)
 
 
 @kernel
-def _next_input(counts, blocks, b, j):
-    """(block, number in its list) of the active input at j of b, or of the first behind it."""
-    while b < blocks and j >= simd.get_i64(counts + 8 * b):
-        b, j = b + 1, 0
-    return b, j
+def _next_input(counts, places, place):
+    """The first place from `place` on where an active input is; `places` or more for none."""
+    while place < places and (place & 31) >= simd.get_i64(counts + 8 * (place >> 5)):
+        place = (place | 31) + 1
+    return place
 
 
 @kernel
-def _column(inputs, b, j, block_bytes, stride):
-    """Where an active input's numbers are, from the beginning of the matrix."""
-    return block_bytes * b + stride * simd.get_i32(inputs + 128 * b + 4 * j)
+def _column(weight, stride, inputs, place, places, otherwise):
+    """The address of an active input's numbers; `otherwise` behind the last place."""
+    if place >= places:
+        return otherwise
+    block = weight + (32 * stride + 128) * (place >> 5)
+    return block + stride * simd.get_i32(inputs + 4 * place)
