@@ -2,8 +2,8 @@
 
 Regime: attention reads a cache that grows with every token. Two files of the same sizes with random
 weights, MPT's (ALiBi) and GPT-NeoX's (a quarter of each head turned); both ours, each in a process
-of its own, asked in turns. They differ in biases and in GPT-NeoX's parallel branches, too, which
-cost nothing measurable beside 16,384 positions: the rows from an empty cache show them.
+of its own, asked in turns. They differ in biases and in GPT-NeoX's parallel branches, too: the rows
+from an empty cache show what those cost.
 """
 
 from __future__ import annotations
