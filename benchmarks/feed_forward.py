@@ -58,7 +58,7 @@ def settings(model: engine.Model, ids: Sequence[int]) -> list[Setting]:
     for share in SHARES:
         options.note(f"thresholds that leave out {share:.0%}")
         forced = thresholds.forced(decoder, [ids], share)
-        sparse = Sparse(forced.values, forced.paths, forced.projections, parts, forced.importance)
+        sparse = forced.sparse(parts)
         reached = reached_share(model, sparse, ids)
         n_bytes = whole - skipped_bytes(model, parts, reached)
         label = f"{100 * share:.0f} % left out"

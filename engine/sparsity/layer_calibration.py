@@ -15,7 +15,8 @@ from engine.sparsity import copies
 from engine.sparsity import costs as costs_module
 from engine.sparsity.costs import Costs
 from engine.sparsity.level_cost import SiteCost
-from engine.sparsity.thresholds import Study, Thresholds, sizes_of
+from engine.sparsity.losses import Texts, pieces_of
+from engine.sparsity.thresholds import LEAST_GAIN, Study, Thresholds, left_whole, sizes_of
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -43,10 +44,14 @@ def calibrate(
     """Measure, and keep it; some fifteen seconds for a model of 135M weights."""
     costs = layer_costs(model, texts, on_progress)
     study = Study(model.decoder, texts, costs, on_progress)
-    thresholds = {}
-    for level, budget in BUDGETS.items():
-        on_progress(f"thresholds of {level}", 0.0)
-        thresholds[level] = study.best(budget)
+    thresholds: dict[str, Thresholds] = {}
+    chosen: Thresholds | None = None
+    for level, budget in sorted(BUDGETS.items(), key=lambda item: -item[1]):
+        # what a larger loss does not make faster, a smaller one does not
+        if chosen is None or not chosen.is_dense:
+            on_progress(f"thresholds of {level}", 0.0)
+            chosen = _if_faster(model, study.best(budget), texts)
+        thresholds[level] = chosen
     found = LayerCalibration(costs, thresholds)
     if (path := _file_of(model)) is not None:
         try:
@@ -55,6 +60,16 @@ def calibrate(
         except OSError as error:
             logger.warning("cannot keep {}: {}", path.name, error)
     return found
+
+
+def _if_faster(model: Model, chosen: Thresholds, texts: Texts) -> Thresholds:
+    """With nothing left out unless whole tokens are seen to be faster: what a layer saves alone is
+    a line between two points, and many small savings expected from it may all be none."""
+    if chosen.is_dense:
+        return chosen
+    made = copies.make_copies(model.config, model.weights, names=chosen.copies())
+    gain = costs_module.gain(model.decoder, chosen.sparse(made), pieces_of(texts))
+    return chosen if gain >= LEAST_GAIN else left_whole(chosen)
 
 
 def layer_costs(model: Model, texts: Sequence[Sequence[int]], on_progress: Progress) -> Costs:

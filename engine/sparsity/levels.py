@@ -136,9 +136,7 @@ def sparse_of(model: Model, thresholds: Thresholds) -> Sparse | None:
         return None
     file = model.packed_file and model.packed_file.with_suffix(f".copies{copies.VERSION}")
     made = copies.make_copies(model.config, model.weights, file, names=thresholds.copies())
-    return Sparse(
-        thresholds.values, thresholds.paths, thresholds.projections, made, thresholds.importance
-    )
+    return thresholds.sparse(made)
 
 
 def apply(model: Model, sparsity: Sparsity) -> None:

@@ -9,7 +9,7 @@ a rate that one probe a layer and site measures; what it saves is measured on th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.kernels.sparse import BY_INPUTS, BY_ROWS, DENSE
 from engine.kernels.tables import DOWN_SITE, N_SITES, O_SITE, QKV_SITE, UP_SITE
+from engine.sparse_formats import Copy, Sparse
 from engine.sparsity import copies
 from engine.sparsity.costs import Costs
 from engine.sparsity.level_cost import SiteCost
@@ -40,7 +41,7 @@ _DROPPED = 0.03  # of the energy, about: where a rate is measured, if that much 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """values, paths, projections and importance for engine.sparse_formats.Sparse.
+    """What a level leaves out of the layers, as engine.sparse_formats.Sparse has it, and why.
 
     sites  lines of the report, one a layer and site
     kl     measured on the texts of the calibration, all layers together
@@ -67,6 +68,10 @@ class Thresholds:
             found += [f"layers.{layer}.{kind}" for kind in kinds]
         return found
 
+    def sparse(self, made: Mapping[str, Copy]) -> Sparse:
+        """For the decoder, with the copies that it reads."""
+        return Sparse(self.values, self.paths, self.projections, made, self.importance)
+
 
 def dense(n_layers: int) -> Thresholds:
     """Nothing is left out."""
@@ -75,6 +80,20 @@ def dense(n_layers: int) -> Thresholds:
         np.zeros(n_layers, np.int64),
         np.zeros((n_layers, 2), np.int64),
     )
+
+
+def left_whole(chosen: Thresholds) -> Thresholds:
+    """Nothing is left out, since tokens that `chosen` was in force for were not faster."""
+    sites = tuple(
+        site._replace(
+            active=1.0, kl=0.0, read_bytes=site.dense_bytes, saved_s=0.0, pays_below=0.0,
+            kl_there=None,
+        )
+        if site.active < 1
+        else site
+        for site in chosen.sites
+    )  # fmt: skip
+    return replace(dense(len(chosen.paths)), sites=sites)
 
 
 def sizes_of(decoder: Decoder, texts: Texts) -> list[tuple[float, ...]]:

@@ -16,6 +16,7 @@ from engine.generate import prefill
 from engine.kernels.tables import O_SITE, UP_SITE
 from engine.model import Model
 from engine.sparsity import calibration, kv, layer_calibration, thresholds
+from engine.sparsity import costs as costs_module
 from engine.sparsity.costs import NEVER, Costs
 from engine.sparsity.knob import NotCalibratedError, parse_level
 from engine.sparsity.layer_calibration import BUDGETS
@@ -77,8 +78,7 @@ def test_a_calibration_is_kept_and_read_again(model: Model) -> None:
     assert list(dict.fromkeys(stages)) == [
         "the model's own answers",
         "what the layers lose",
-        "thresholds of balanced",
-        "thresholds of fast",
+        "thresholds of fast",  # which leave nothing out, so that those of balanced do not either
         "the head",
     ]
     read = calibration.stored(model)
@@ -120,6 +120,21 @@ def test_what_layers_leave_out_is_kept_and_read_again(model: Model) -> None:
         with pytest.raises(NotCalibratedError):
             model.set_sparsity("balanced")
     model.set_sparsity("exact")  # needs the head only
+
+
+@pytest.mark.parametrize(("gain", "is_taken"), [(0.03, True), (0.01, False), (-0.1, False)])
+def test_layers_skip_only_where_whole_tokens_are_seen_to_be_faster(
+    model: Model, monkeypatch: pytest.MonkeyPatch, gain: float, is_taken: bool
+) -> None:
+    """Though each layer alone is expected to save."""
+    costs = Costs((1.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.5, 0.5), token_s=1.0)
+    monkeypatch.setattr(layer_calibration, "layer_costs", lambda *_: costs)
+    monkeypatch.setattr(costs_module, "gain", lambda *_: gain)
+    calibration.calibrate(model)
+    for level in ("balanced", "fast"):
+        model.set_sparsity(level)
+        assert (model.sparsity.layers is not None) == is_taken
+        assert any(site.active < 1 for site in model.sparsity.sites) == is_taken
 
 
 def test_an_adapter_leaves_thresholds_out_until_it_goes(model: Model) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.cache import KVCache
 from engine.decoder import Decoder
 from engine.kernels.sparse import BY_INPUTS, BY_ROWS, DENSE
 from engine.kernels.tables import DOWN_SITE, N_SITES, O_SITE, QKV_SITE, UP_SITE
-from engine.sparse_formats import Sparse
 from engine.sparsity import copies, costs, losses, statistics, thresholds
 from engine.sparsity.costs import NEVER, Costs
 from tests.engine.decoders import small_config, small_decoder
@@ -26,9 +26,7 @@ def texts(n: int = 2) -> list[list[int]]:
 
 def apply(decoder: Decoder, found: thresholds.Thresholds) -> None:
     made = copies.make_copies(decoder.config, decoder.weights, names=found.copies())
-    decoder.use_thresholds(
-        Sparse(found.values, found.paths, found.projections, made, found.importance)
-    )
+    decoder.use_thresholds(found.sparse(made))
 
 
 def mean_kl(decoder: Decoder, values: np.ndarray, importance: np.ndarray | None = None) -> float:
@@ -220,6 +218,46 @@ def test_relu_skips_exactly_without_a_threshold_or_a_loss() -> None:
     slow = Costs(by_inputs=(0.0, 1.0), by_rows=(0.0, 1.0), qkv=NEVER, o=NEVER, token_s=1.0)
     assert thresholds.calibrate(decoder, texts(), 0.0, slow).is_dense
     assert thresholds.calibrate(small_decoder(small_config()), texts(), 0.0, PAYS).is_dense
+
+
+def test_whole_tokens_are_timed_with_what_was_chosen() -> None:
+    """By seconds that are told: 8 a dense token, 6 a sparse one, but 9 in three rounds of 12."""
+    decoder = small_decoder(small_config())
+    chosen = thresholds.forced(decoder, texts(1), 0.5)
+    sparse = chosen.sparse(copies.make_copies(decoder.config, decoder.weights))
+    decoder.use_thresholds(other := sparse._replace(importance=None))
+    told = iter([*[6, 8, 8, 6] * 4, *[9, 8, 8, 9, 9, 8, 8, 6]])
+    asked: list[tuple[bool, int]] = []
+
+    def seconds(decoder: Decoder, cache: KVCache, ids: list[int]) -> float:
+        assert len(cache.token_ids) == losses.START and len(ids) == losses.PIECE - losses.START
+        asked.append((decoder.sparse is sparse, ids[0]))
+        return float(next(told))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "_median_seconds", seconds)
+        pieces = losses.pieces_of(texts())
+        found = costs.gain(decoder, sparse, pieces)
+    assert found == pytest.approx(np.quantile([0.25] * 9 + [-0.125] * 3, 0.25))
+    assert [is_sparse for is_sparse, _ in asked[:4]] == [True, False, False, True]
+    assert asked[0][1] == asked[1][1] != asked[2][1]
+    assert decoder.sparse is other
+
+
+def test_what_was_seen_to_be_no_faster_is_left_whole() -> None:
+    decoder = small_decoder(small_config())
+    lines = Costs(*PAYS[:3], o=NEVER, token_s=1.0)
+    chosen = thresholds.calibrate(decoder, texts(), 0.03, lines)
+    found = thresholds.left_whole(chosen)
+    assert found.is_dense and not found.copies() and found.kl == 0
+    assert not chosen.is_dense and len(found.sites) == len(chosen.sites)
+    for before, after in zip(chosen.sites, found.sites, strict=True):
+        if before.active == 1:
+            assert after == before
+        else:
+            assert (after.layer, after.site, after.active) == (before.layer, before.site, 1.0)
+            assert after.read_bytes == after.dense_bytes == before.dense_bytes
+            assert after.kl == after.saved_s == after.pays_below == 0
 
 
 def test_costs_leave_the_decoder_as_it_was() -> None:
