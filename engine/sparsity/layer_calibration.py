@@ -25,7 +25,7 @@ Progress = Callable[[str, float], None]  # stage, fraction done in [0, 1]
 
 # nats that thresholds may cost on the texts of the calibration; screens and skipped keys cost more
 BUDGETS = {"balanced": 0.010, "fast": 0.035}
-_VERSION = 2  # changes with the meaning of any figure
+_VERSION = 3  # changes with the meaning of any figure
 
 
 class LayerCalibration(NamedTuple):

@@ -100,7 +100,7 @@ def test_what_layers_leave_out_is_kept_and_read_again(model: Model) -> None:
     forced = replace(forced, kl=0.5)
     made = found._replace(thresholds={"balanced": forced, "fast": forced})
     assert model.packed_file is not None
-    path = model.packed_file.with_suffix(".layers2.json")
+    path = model.packed_file.with_suffix(".layers3.json")
     path.write_text(json.dumps(layer_calibration._record(made)))
     read = layer_calibration.stored(model)
     assert read is not None and read.costs == made.costs
@@ -143,7 +143,7 @@ def test_an_adapter_leaves_thresholds_out_until_it_goes(model: Model) -> None:
     assert found is not None and model.packed_file is not None
     forced = thresholds.forced(model.decoder, [IDS * 20], 0.3)
     record = layer_calibration._record(found._replace(thresholds=dict.fromkeys(BUDGETS, forced)))
-    model.packed_file.with_suffix(".layers2.json").write_text(json.dumps(record))
+    model.packed_file.with_suffix(".layers3.json").write_text(json.dumps(record))
     model.set_sparsity("fast")
     assert model.sparsity.layers is not None
     model.adapter = object()  # type: ignore[assignment]
