@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from engine.sparse_formats import Sparse
 from engine.sparsity.copies import make_copies
 from engine.training.packing import Batch
 from engine.training.sparsify.settings import SparsifySettings
@@ -78,16 +77,7 @@ def test_the_sparse_student_is_the_engine_decoding_sparsely(rows: float, flags: 
         found_thresholds = trained.thresholds(decoder)
         told = {line.site: line.active for line in found_thresholds.sites}
         assert told == {"down": 1 - 0.6} | ({"up": 1 - rows} if rows else {})
-        copies = make_copies(checkpoint.settings, weights)
-        decoder.use_thresholds(
-            Sparse(
-                found_thresholds.values,
-                found_thresholds.paths,
-                found_thresholds.projections,
-                copies,
-                found_thresholds.importance,
-            )
-        )
+        decoder.use_thresholds(found_thresholds.sparse(make_copies(checkpoint.settings, weights)))
         cache, found = decoder.new_cache(), []
         ids = batch.token_ids.tolist()
         found.append(decoder.extend(cache, ids[:6])[-1].copy())
