@@ -104,20 +104,22 @@ def _eps(last, consts):
 
 @entry
 def update_8bit(
-    first, last, w, g, m, v, m_top, v_top, last_step, moves, shrink, step, rate, consts, scale, salt
-):
+    first, last, w, g, m, v, m_top, v_top, last_step, moves, shrink, step, rate, consts, scale,
+    salt, scratch,
+):  # fmt: skip
     """As `update`, with states of 8 bits.
 
     m, v          (n,) uint8, updated
     m_top, v_top  (n_blocks,) float32: the largest magnitude of each block, updated
     salt          uint32, another one for each tensor and step: decides what is rounded up
+    scratch       (2, BLOCK) float32, another one for each thread
     """
     beta1, beta2, eps = _f32(consts[0]), _f32(consts[1]), _f32(consts[2])
     rest1, rest2 = _f32(1 - consts[0]), _f32(1 - consts[1])
     kept = _f32(1 - rate * consts[3])
     size = _f32(rate / (1 - consts[0] ** step))
     correction = _f32(1 / (1 - consts[1] ** step))
-    new_m, new_v = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    new_m, new_v = scratch[0], scratch[1]
     for b in range(first, last):
         start, end = b * BLOCK, min((b + 1) * BLOCK, w.shape[0])
         gb = g[start:end]

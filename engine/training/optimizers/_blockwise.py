@@ -21,20 +21,20 @@ class Kind(NamedTuple):
     """How states are kept.
 
     dtypes  of the arrays: name: (dtype, entries a block); BLOCK entries = one a weight
-    update, settle  kernels of _blocks; salted: update takes a salt
+    update, settle  kernels of _blocks; coded: update takes a salt and scratch
     """
 
     dtypes: dict[str, tuple[type, int]]
     update: Callable[..., None]
     settle: Callable[..., None]
-    salted: bool
+    coded: bool
 
 
 FLOATS = Kind(
     {"m": (np.float32, blocks.BLOCK), "v": (np.float32, blocks.BLOCK), "last_step": (np.int32, 1)},
     blocks.update,
     blocks.settle,
-    salted=False,
+    coded=False,
 )
 CODES = Kind(
     {
@@ -46,7 +46,7 @@ CODES = Kind(
     },
     blocks.update_8bit,
     blocks.settle_8bit,
-    salted=True,
+    coded=True,
 )
 
 
@@ -86,10 +86,11 @@ class Blockwise:
                 return
             missed = self._missed[self._decay[name]]
             salt = np.uint32(zlib.crc32(f"{name} {self._step}".encode()))
+            scratch = np.empty((2, blocks.BLOCK), np.float32)
             self._kind.update(
                 first, last, *flat[name], *self._states[name].values(), missed.moves,
                 missed.shrink, self._step, learning_rate, self._consts(name), np.float32(scale),
-                *([salt] if self._kind.salted else []),
+                *([salt, scratch] if self._kind.coded else []),
             )  # fmt: skip
 
         self._share(work)

@@ -194,10 +194,11 @@ def test_codes_keep_their_values(decode: str) -> None:
     codes = np.arange(256, dtype=np.uint8)
     m, v = (codes.copy(), codes.copy())
     tops = np.ones(1, np.float32), np.ones(1, np.float32)
+    scratch = np.empty((2, 256), np.float32)
     blocks.update_8bit(
         0, 1, np.zeros(256, np.float32), np.ones(256, np.float32), m, v, *tops,
         np.zeros(1, np.int32), np.zeros(1), np.ones(1), 1, 0.0, (1.0, 1.0, 1e-8, 0.0),
-        np.float32(0), np.uint32(7),
+        np.float32(0), np.uint32(7), scratch,
     )  # fmt: skip
     found = m if decode == "m" else v
     wanted = codes.copy()
@@ -211,12 +212,13 @@ def test_small_values_are_never_rounded_to_zero() -> None:
     g[0] = 1.0
     m, v = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
     tops = np.zeros(1, np.float32), np.zeros(1, np.float32)
+    scratch = np.empty((2, 256), np.float32)
     last_step = np.zeros(1, np.int32)
     moves, shrink = np.zeros(3), np.ones(3)
     for step in (1, 2):
         blocks.update_8bit(
             0, 1, w, g, m, v, *tops, last_step, moves, shrink, step, 0.1,
-            (0.9, 0.999, 1e-8, 0.0), np.float32(1), np.uint32(step),
+            (0.9, 0.999, 1e-8, 0.0), np.float32(1), np.uint32(step), scratch,
         )  # fmt: skip
     assert v[0] == 255 and v[1:].max() <= 1
     assert np.abs(w).max() < 0.21
