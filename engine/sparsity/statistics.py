@@ -90,14 +90,17 @@ def statistics(
     per_piece = max(1, _SAMPLES // config.intermediate_size // len(pieces))
     neurons: list[list[Floats]] = [[] for _ in range(n_layers)]
     inputs: list[list[Floats]] = [[] for _ in range(n_layers)]
-    for piece in pieces:
+
+    def sample(piece: Sequence[int]) -> None:  # what it records goes before the next one's comes
         recorded = min(_TOKENS, len(piece) - start)
-        cache = decoder.new_cache()
-        seen = decoder.probe(cache, piece, in_force, start, recorded, importance)
+        seen = decoder.probe(decoder.new_cache(), piece, in_force, start, recorded, importance)
         tokens = rng.choice(recorded, min(per_piece, recorded), replace=False)
         for layer in range(n_layers):
             neurons[layer].append(np.abs(seen.neurons[layer][:, tokens]))
             inputs[layer].append(np.abs(seen.inputs[layer][:, tokens]))
+
+    for piece in pieces:
+        sample(piece)
     found = []
     for layer in range(n_layers):
         some, others = (np.concatenate(parts.pop(0), axis=1) for parts in (neurons, inputs))
