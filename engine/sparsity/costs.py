@@ -31,6 +31,7 @@ Line = tuple[float, float]  # seconds saved when nothing is active, and lost aga
 NEVER: Line = (-1.0, 0.0)  # of what cannot be read in part
 _NOTHING, _ALL = np.float32(np.inf), np.float32(-1)  # thresholds
 _LAYERS = 8  # that are timed: copies of all would double the memory of the model
+TIMED = 32  # tokens of a piece
 _CHANCE = 0.25  # what is saved in three rounds of four counts: chance must not take a path
 
 
@@ -120,11 +121,11 @@ def gain(decoder: Decoder, sparse: Sparse, pieces: Texts, rounds: int = 12) -> f
 
 
 def _seconds_of_piece(decoder: Decoder, way: Sparse | None, piece: Sequence[int]) -> float:
-    """Of a token, the median over those behind START."""
+    """Of a token, the median over some behind START."""
     cache = decoder.new_cache()
     decoder.use_thresholds(way)
     decoder.extend(cache, piece[:START])
-    return _median_seconds(decoder, cache, piece[START:])
+    return _median_seconds(decoder, cache, piece[START : START + TIMED])
 
 
 def _median_seconds(decoder: Decoder, cache: KVCache, ids: Sequence[int]) -> float:

@@ -84,30 +84,40 @@ def statistics(
     values      thresholds that are in force meanwhile, from token `start` on
     importance  of theirs (n_layers, intermediate_size), which is kept; None: it is measured
     """
-    rng = np.random.default_rng(0)
-    config, n_layers = decoder.config, decoder.config.n_layers
-    in_force = np.full((n_layers, N_SITES), ALL) if values is None else values
-    per_piece = max(1, _SAMPLES // config.intermediate_size // len(pieces))
-    neurons: list[list[Floats]] = [[] for _ in range(n_layers)]
-    inputs: list[list[Floats]] = [[] for _ in range(n_layers)]
-
-    def sample(piece: Sequence[int]) -> None:  # what it records goes before the next one's comes
-        recorded = min(_TOKENS, len(piece) - start)
-        seen = decoder.probe(decoder.new_cache(), piece, in_force, start, recorded, importance)
-        tokens = rng.choice(recorded, min(per_piece, recorded), replace=False)
-        for layer in range(n_layers):
-            neurons[layer].append(np.abs(seen.neurons[layer][:, tokens]))
-            inputs[layer].append(np.abs(seen.inputs[layer][:, tokens]))
-
-    for piece in pieces:
-        sample(piece)
+    in_force = np.full((decoder.config.n_layers, N_SITES), ALL) if values is None else values
+    samples = _samples(decoder, pieces, in_force, start, importance)
     found = []
-    for layer in range(n_layers):
-        some, others = (np.concatenate(parts.pop(0), axis=1) for parts in (neurons, inputs))
+    for layer, (some, others) in enumerate(zip(*samples, strict=True)):
         kept = importance_of(some) if importance is None else importance[layer]
         some[0] *= kept
         found.append(_of_layer(decoder, layer, kept, some, others, np.asarray(levels)))
     return found
+
+
+def _samples(
+    decoder: Decoder, pieces: Texts, values: Floats, start: int, importance: Floats | None
+) -> tuple[Floats, Floats]:
+    """Sizes of some tokens of all pieces: |gate| and |product| (n_layers, 2, n, intermediate_size),
+    inputs of q, k, v and of o (n_layers, 2, n, widest)."""
+    rng = np.random.default_rng(0)
+    most = max(1, _SAMPLES // decoder.config.intermediate_size // len(pieces))
+    recorded = [min(_TOKENS, len(piece) - start) for piece in pieces]
+    taken = [min(most, n) for n in recorded]
+    found: list[Floats] = []
+    at = 0
+    for piece, n_recorded, n in zip(pieces, recorded, taken, strict=True):
+        cache = decoder.new_cache()
+        seen = decoder.probe(cache, piece, values, start, n_recorded, importance)
+        tokens = rng.choice(n_recorded, n, replace=False)
+        for i, sizes in enumerate((seen.neurons, seen.inputs)):
+            if not at:
+                shape = (*sizes.shape[:2], sum(taken), sizes.shape[3])
+                found.append(np.empty(shape, np.float32))
+            for layer, into in zip(sizes, found[i], strict=True):
+                np.abs(layer[:, tokens], out=into[:, at : at + n])
+        at += n
+        del cache, seen, sizes, layer  # what a piece records goes before the next one's comes
+    return found[0], found[1]
 
 
 def importance_of(sizes: Floats) -> Floats:

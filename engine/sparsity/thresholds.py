@@ -98,7 +98,7 @@ def left_whole(chosen: Thresholds) -> Thresholds:
 
 def sizes_of(decoder: Decoder, texts: Texts) -> list[tuple[float, ...]]:
     """Of each layer, a threshold of each site that about half of the values are above."""
-    return [each.thresholds(1) for each in statistics(decoder, pieces_of(texts, 2), (0, 0.5))]
+    return [each.thresholds(1) for each in statistics(decoder, pieces_of(texts, 1), (0, 0.5))]
 
 
 class Study:

@@ -230,7 +230,7 @@ def test_whole_tokens_are_timed_with_what_was_chosen() -> None:
     asked: list[tuple[bool, int]] = []
 
     def seconds(decoder: Decoder, cache: KVCache, ids: list[int]) -> float:
-        assert len(cache.token_ids) == losses.START and len(ids) == losses.PIECE - losses.START
+        assert len(cache.token_ids) == losses.START and len(ids) == costs.TIMED
         asked.append((decoder.sparse is sparse, ids[0]))
         return float(next(told))
 
