@@ -60,12 +60,13 @@ def _whole(n_bytes: int, detail: str) -> Part:
     return Part("keys, values", n_bytes, n_bytes, 1.0, detail, False)
 
 
-# SmolLM2-135M, Q4_1, float16 cache; answers of the dense engine to questions about a text of 7,500
-# tokens (497 positions behind leads of Wikipedia articles, 522 behind technical prose): KL against
-# dense and its standard error, share with the same likeliest token; decoding on 2 threads
-# (benchmarks/kv_skipping.py), dense 67 tokens/s at position 7,900 and 120 at 4,000:
-#   blocks  leads                   technical prose         speed at 7,900 and 4,000
-#       96  .0029 (.0002), 98.8 %   .0044 (.0009), 99.0 %   1.62, 1.08 times
-#       64  .0058 (.0005), 98.4 %   .0077 (.0012), 98.3 %   2.05, 1.33 times
-BALANCED = KVBudget(96, min_tokens=3072)
+# SmolLM2-135M, Q4_1, float16 cache; answers of the dense engine to questions about a text of 7,900
+# tokens (762 positions behind leads of Wikipedia articles, as many behind this project's documents
+# and sources): KL against dense, share with the same likeliest token; decoding on 2 threads at
+# positions 8,000 and 4,000, with AVX2 and with AVX-512 (benchmarks/kv_skipping.py):
+#   blocks  leads          documents, sources  speed, AVX2  AVX-512
+#      128  .0010, 99.5 %  .0028, 98.8 %       1.74         1.60
+#       96  .0028, 99.1 %  .0153, 96.7 %       1.90, 1.27   1.62, 1.08
+#       64  .0044, 98.8 %  .0230, 95.5 %       2.06, 1.42   2.05, 1.33
+BALANCED = KVBudget(128, min_tokens=4096)
 FAST = KVBudget(64, min_tokens=2048)

@@ -65,7 +65,7 @@ def sparsity_of(model: Model, level: str | float) -> Sparsity:
     off       nothing is skipped
     exact     the head behind a screen, and several tokens at a time proved by the whole head: the
               text, drawn or greedy, and its log-probabilities are those of off
-    balanced  the head behind a screen; of texts from 3,072 tokens on, the parts that matter most;
+    balanced  the head behind a screen; of texts from 4,096 tokens on, the parts that matter most;
               of the layers what thresholds leave, where that was faster when it was measured. Zeros
               that ReLU makes are left out for nothing, but sums in another order have other bits:
               exact does without
