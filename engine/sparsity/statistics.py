@@ -101,23 +101,16 @@ def _samples(
     inputs of q, k, v and of o (n_layers, 2, n, widest)."""
     rng = np.random.default_rng(0)
     most = max(1, _SAMPLES // decoder.config.intermediate_size // len(pieces))
-    recorded = [min(_TOKENS, len(piece) - start) for piece in pieces]
-    taken = [min(most, n) for n in recorded]
-    found: list[Floats] = []
-    at = 0
-    for piece, n_recorded, n in zip(pieces, recorded, taken, strict=True):
-        cache = decoder.new_cache()
-        seen = decoder.probe(cache, piece, values, start, n_recorded, importance)
-        tokens = rng.choice(n_recorded, n, replace=False)
-        for i, sizes in enumerate((seen.neurons, seen.inputs)):
-            if not at:
-                shape = (*sizes.shape[:2], sum(taken), sizes.shape[3])
-                found.append(np.empty(shape, np.float32))
-            for layer, into in zip(sizes, found[i], strict=True):
-                np.abs(layer[:, tokens], out=into[:, at : at + n])
-        at += n
-        del cache, seen, sizes, layer  # what a piece records goes before the next one's comes
-    return found[0], found[1]
+
+    def sample(piece: Sequence[int]) -> list[Floats]:  # its record goes before the next one's comes
+        n = min(_TOKENS, len(piece) - start)
+        seen = decoder.probe(decoder.new_cache(), piece, values, start, n, importance)
+        tokens = rng.choice(n, min(most, n), replace=False)
+        some = seen.neurons[:, :, tokens], seen.inputs[:, :, tokens]
+        return [np.abs(sizes, out=sizes) for sizes in some]
+
+    neurons, inputs = zip(*map(sample, pieces), strict=True)
+    return np.concatenate(neurons, axis=2), np.concatenate(inputs, axis=2)
 
 
 def importance_of(sizes: Floats) -> Floats:

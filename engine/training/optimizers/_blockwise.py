@@ -85,12 +85,10 @@ class Blockwise:
             if name not in flat:
                 return
             missed = self._missed[self._decay[name]]
-            salt = np.uint32(zlib.crc32(f"{name} {self._step}".encode()))
-            scratch = np.empty((2, blocks.BLOCK), np.float32)
             self._kind.update(
                 first, last, *flat[name], *self._states[name].values(), missed.moves,
                 missed.shrink, self._step, learning_rate, self._consts(name), np.float32(scale),
-                *([salt, scratch] if self._kind.coded else []),
+                *(self._for_codes(name) if self._kind.coded else ()),
             )  # fmt: skip
 
         self._share(work)
@@ -128,6 +126,11 @@ class Blockwise:
             names = {key: f"missed/{decay!r}/{key}" for key in ("moves", "shrink")}
             shape = (self._step + 1,)
             missed.load({k: require_same(n, state.get(n), shape) for k, n in names.items()})
+
+    def _for_codes(self, name: str) -> tuple[np.uint32, NDArray[np.float32]]:
+        """Salt and scratch of blocks.update_8bit."""
+        salt = np.uint32(zlib.crc32(f"{name} {self._step}".encode()))
+        return salt, np.empty((2, blocks.BLOCK), np.float32)
 
     def _consts(self, name: str) -> tuple[float, float, float, float]:
         return (BETA1, BETA2, EPS, self._decay[name])
