@@ -20,6 +20,7 @@ import torch
 from data.files import megabytes
 from engine.memory import available_bytes, used_bytes
 from engine.shapes import matrix_shapes
+from engine.training.aims import Aim
 from engine.training.bases import width
 from engine.training.methods import method
 from engine.training.model import Trainable
@@ -56,8 +57,9 @@ class _Trial(NamedTuple):
     gradient: Any  # (n,) float32, all trainable tensors one after the other
 
 
-def probe(settings: TrainSettings, subject: Subject) -> Probe:
-    """ValueError when memory is short, in one line that says what to lower."""
+def probe(settings: TrainSettings, subject: Subject, aim: Aim) -> Probe:
+    """The model is the aim's. ValueError when memory is short, in one line that says what to
+    lower."""
     batches, times = subject.feed.first_window()
     if not batches:
         raise ValueError(f"no row of {settings.data} can be learned from; `train check` says why")
@@ -68,9 +70,13 @@ def probe(settings: TrainSettings, subject: Subject) -> Probe:
     for name in names:
         trials[name] = _try(_build(settings, subject, name), batch)
     base, cosine, warnings = _choose(trials)
-    model, tokens_per_s, _ = trials[base]
+    plain, tokens_per_s, _ = trials[base]
     trials.clear()  # the models that are not taken are no part of what the run needs
     gc.collect()
+    model = aim.model(plain, settings)
+    if model is not plain:
+        tokens_per_s = _tokens_per_s(model, batch)
+        clear(model)
     memory = used_bytes() + _still_to_come(settings, subject, model, base)
     _require_room(settings, memory)
     return Probe(
@@ -129,15 +135,20 @@ def _build(settings: TrainSettings, subject: Subject, base: str) -> Trainable:
 
 def _try(model: Any, batch: Batch) -> _Trial:
     model.train(False)  # without dropout, which would make two gradients differ
-    gradients(model, [shortened(batch, WARM_TOKENS)])
-    began = time.perf_counter()
-    gradients(model, [batch])
-    seconds = time.perf_counter() - began
+    tokens_per_s = _tokens_per_s(model, batch)
     found = [p.grad.reshape(-1) for p in model.trainable.values() if p.grad is not None]
     gradient = torch.cat(found) if found else torch.zeros(1)
     clear(model)
     model.train(True)
-    return _Trial(model, len(batch.token_ids) / max(seconds, 1e-9), gradient)
+    return _Trial(model, tokens_per_s, gradient)
+
+
+def _tokens_per_s(model: Any, batch: Batch) -> float:
+    """Forward and backward; what gradients there are is added to."""
+    gradients(model, [shortened(batch, WARM_TOKENS)])
+    began = time.perf_counter()
+    gradients(model, [batch])
+    return len(batch.token_ids) / max(time.perf_counter() - began, 1e-9)
 
 
 def _choose(trials: dict[str, _Trial]) -> tuple[str, float | None, list[str]]:

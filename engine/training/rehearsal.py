@@ -10,6 +10,7 @@ import torch
 
 from engine.cores import default_threads
 from engine.memory import peak_bytes
+from engine.training.aims import Plain
 from engine.training.optimizers import optimizer
 from engine.training.probe import probe
 from engine.training.rehearsal_result import Rehearsal
@@ -40,7 +41,7 @@ def _rehearsed(
     settings: TrainSettings, threads: int, on_step: Callable[[int, int], None]
 ) -> Rehearsal:
     subject = open_subject(settings, lambda text: None)
-    found = probe(settings, subject)
+    found = probe(settings, subject, Plain())
     torch.manual_seed(settings.seed)
     model = found.model
     made = optimizer(settings.optimizer, model.trainable, settings.weight_decay, threads)

@@ -96,7 +96,7 @@ def _train(
         with freed_memory_kept(), torch.random.fork_rng(devices=[]):
             warnings: list[str] = []
             subject = open_subject(settings, warnings.append)
-            found = probe(settings, subject)
+            found = probe(settings, subject, aim)
             if is_new:
                 # written down as found: another probe might find another base, and other losses
                 settings = settings.changed(base=found.base)
@@ -106,9 +106,10 @@ def _train(
             for text in [*warnings, *found.warnings]:
                 tell(Warned(text))
             torch.manual_seed(settings.seed)
-            model = aim.model(found.model, settings)
-            made = optimizer(settings.optimizer, model.trainable, settings.weight_decay, threads)
-            session = Session(run, settings, subject, model, made, tell, hooks, aim)
+            made = optimizer(
+                settings.optimizer, found.model.trainable, settings.weight_decay, threads
+            )
+            session = Session(run, settings, subject, found.model, made, tell, hooks, aim)
             return _loop(session, found, should_stop)
     finally:
         torch.set_num_threads(n_before)

@@ -9,10 +9,14 @@ import pytest
 import torch
 
 from engine.training import probe as probing
+from engine.training.aims import Aim, Plain
 from engine.training.examples import Example
 from engine.training.packing import batch_of
 from engine.training.probe import _choose, _Trial, probe, shortened
 from engine.training.settings import TrainSettings
+from engine.training.sparsify.aim import Sparsify
+from engine.training.sparsify.settings import SparsifySettings
+from engine.training.sparsify.student import Student
 from engine.training.subject import open_subject
 from tests.engine.training.tiny_model import write_rows, write_tiny_model
 
@@ -62,15 +66,33 @@ def test_a_shortened_batch_keeps_labels_within_it() -> None:
     assert shortened(batch, 100).lengths == batch.lengths
 
 
-def test_the_probe_changes_nothing_that_the_run_depends_on(settings: TrainSettings) -> None:
+@pytest.mark.parametrize("aim", [Plain(), Sparsify(SparsifySettings(goal=0.5))])
+def test_the_probe_changes_nothing_that_the_run_depends_on(
+    settings: TrainSettings, aim: Aim
+) -> None:
     subject = open_subject(settings, lambda text: None)
-    found = probe(settings, subject)
+    found = probe(settings, subject, aim)
+    for name, values in aim.arrays().items():
+        assert np.array_equal(values, np.full_like(values, 1 if name == "importance" else -1))
     again = probing._build(settings, subject, "f32")
     for name, parameter in found.model.trainable.items():
         assert torch.equal(parameter, again.trainable[name])
         assert parameter.grad is None
     assert found.base == "f32" and found.tokens_per_s > 0
     assert found.n_steps == pytest.approx(len(list(subject.feed.batches())), rel=0.1)
+
+
+def test_speed_is_of_what_is_trained(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that teaches sparsity takes longer than the rows' own tokens would."""
+    settings = settings.changed(method="feed_forward")
+    subject = open_subject(settings, lambda text: None)
+    timed: list[object] = []
+    monkeypatch.setattr(probing, "gradients", lambda model, batches: timed.append(model))
+    found = probe(settings, subject, Sparsify(SparsifySettings()))
+    assert isinstance(found.model, Student)
+    assert timed[-1] is found.model and timed[0] is found.model.model
 
 
 def test_more_memory_is_foreseen_for_more(settings: TrainSettings) -> None:

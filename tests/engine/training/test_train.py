@@ -13,6 +13,7 @@ import pytest
 import engine
 from engine.training import session as sessions
 from engine.training import train as training
+from engine.training.aims import Aim
 from engine.training.checkpoints import steps
 from engine.training.events import Evaluated, Event, Result, Saved, Started, Step, Warned
 from engine.training.run import Run
@@ -152,10 +153,10 @@ def test_a_base_that_was_found_is_kept_when_a_run_goes_on(
 ) -> None:
     real, asked = training.probe, []
 
-    def probe(settings: TrainSettings, subject: Any) -> Any:
+    def probe(settings: TrainSettings, subject: Any, aim: Aim) -> Any:
         asked.append(settings.base)
         found = "int8" if settings.base == "auto" else settings.base
-        return real(settings.changed(base=found), subject)
+        return real(settings.changed(base=found), subject, aim)
 
     monkeypatch.setattr(training, "probe", probe)
     events: list[Event] = []
