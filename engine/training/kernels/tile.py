@@ -1,8 +1,9 @@
 """A product of small matrices in registers: what attention and adapters are made of.
 
 c[i, j] (+)= sum over k < n of a[i, k] b[k, j] for ROWS rows and COLUMNS columns. b's and c's rows
-are contiguous, a may have any two strides, so that it may be a transposed matrix. 16 sums a
-thread are as many as hide the latency of a fused multiply-add on CPUs with 32 vector registers.
+are contiguous, a may have any two strides, so that it may be a transposed matrix. All sums stand in
+registers at once on CPUs that have 32 of 64 bytes; on others a quarter of them, four times: what
+does not fit would be kept in memory from one k to the next.
 """
 
 from __future__ import annotations
@@ -24,12 +25,28 @@ def _times_plus(builder, x, y, total):
     return builder.fadd(builder.fmul(x, y), total)
 
 
+def _blocks():
+    """The places (row, vector) whose sums go together: (8, 2) of them, or (4, 1) at a time."""
+    n_rows, n_vectors = (ROWS, _VECTORS) if cpu.cpu().instructions.startswith("avx512") else (4, 1)
+    return [
+        [(row, v) for row in range(top, top + n_rows) for v in range(left, left + n_vectors)]
+        for top in range(0, ROWS, n_rows)
+        for left in range(0, _VECTORS, n_vectors)
+    ]
+
+
 def _emit(builder, args, first):
     """first(row, vector) is what a sum begins with."""
+    for places in _blocks():
+        _emit_block(builder, args, first, places)
+
+
+def _emit_block(builder, args, first, places):
+    """The sums of these places, from the first k to the last."""
     a, a_row, a_step, n, b, b_step, c, c_row = args
-    places = [(row, v) for row in range(ROWS) for v in range(_VECTORS)]
+    rows, vectors = sorted({row for row, _ in places}), sorted({v for _, v in places})
     begin = [first(c, c_row, row, v) for row, v in places]
-    offsets = [builder.mul(a_row, i64(row)) for row in range(ROWS)]
+    offsets = {row: builder.mul(a_row, i64(row)) for row in rows}
     before, loop = builder.block, builder.append_basic_block("loop")
     done = builder.append_basic_block("done")
     builder.cbranch(builder.icmp_signed(">", n, i64(0)), loop, done)
@@ -37,13 +54,13 @@ def _emit(builder, args, first):
     builder.position_at_end(loop)
     left, at_a, at_b = (builder.phi(i64) for _ in range(3))
     sums = [builder.phi(F32x16.llvm) for _ in places]
-    columns = [load(builder, builder.add(at_b, i64(64 * v)), F32x16.llvm) for v in range(_VECTORS)]
-    new = []
-    for row in range(ROWS):
-        value = load(builder, builder.add(at_a, offsets[row]), f32)
-        spread = broadcast(builder, F32x16.llvm, value)
-        for v in range(_VECTORS):
-            new.append(_times_plus(builder, spread, columns[v], sums[row * _VECTORS + v]))
+    columns = {v: load(builder, builder.add(at_b, i64(64 * v)), F32x16.llvm) for v in vectors}
+    values = {row: load(builder, builder.add(at_a, offsets[row]), f32) for row in rows}
+    spread = {row: broadcast(builder, F32x16.llvm, value) for row, value in values.items()}
+    new = [
+        _times_plus(builder, spread[row], columns[v], total)
+        for (row, v), total in zip(places, sums, strict=True)
+    ]
     fewer = builder.sub(left, i64(1))
     steps = [(left, n, fewer), (at_a, a, builder.add(at_a, a_step))]
     steps.append((at_b, b, builder.add(at_b, b_step)))
