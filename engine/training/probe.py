@@ -1,9 +1,9 @@
 """About a second before the first step: how to keep the frozen weights, how fast, how much memory.
 
 The candidates for the base are tried on one short batch, forward and backward. The narrower of the
-two (bf16 where the CPU has quick products of it, else int8) is taken where it is quicker than
-float32 and its gradient points the same way; how it points is measured, not believed. Nothing that
-the run depends on is changed.
+two (bf16 where the CPU has quick products of it, else int8 where it has quick ones of that) is
+taken where it is quicker than float32 and its gradient points the same way; how it points is
+measured, not believed. Nothing that the run depends on is changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from engine.training.methods import method
 from engine.training.model import Trainable
 from engine.training.optimizers import is_lazy
 from engine.training.packing import Batch
-from engine.training.products import has_quick_bf16
+from engine.training.products import has_quick_bf16, has_quick_int8
 from engine.training.settings import TrainSettings
 from engine.training.subject import Subject
 from engine.training.updates import clear, gradients
@@ -115,11 +115,13 @@ def _candidates(settings: TrainSettings, n_weights: int) -> list[str]:
         return [settings.base]
     if settings.method == "full":
         return ["f32"]
-    quick = "bf16" if has_quick_bf16() else "int8"
     available = available_bytes()
     # both stand in memory while they are compared
-    fits = available is None or 7 * n_weights < available / 2
-    return ["f32", quick] if fits else ["int8"]
+    if available is not None and 7 * n_weights >= available / 2:
+        return ["int8"]
+    if has_quick_bf16():
+        return ["f32", "bf16"]
+    return ["f32", "int8"] if has_quick_int8() else ["f32"]
 
 
 def _build(settings: TrainSettings, subject: Subject, base: str) -> Trainable:

@@ -52,6 +52,27 @@ def test_int8_is_taken_where_it_is_quicker_and_true(
     assert cosine == (pytest.approx(1 / np.sqrt(1.01)) if base == "int8" else None)
 
 
+@pytest.mark.parametrize(
+    ("quick", "free", "candidates"),
+    [
+        ({"bf16", "int8"}, 100, ["f32", "bf16"]),
+        ({"int8"}, 100, ["f32", "int8"]),
+        (set(), 100, ["f32"]),  # trying int8 by plain loops took minutes
+        ({"bf16", "int8"}, 10, ["int8"]),  # two do not fit
+        (set(), 10, ["int8"]),
+    ],
+)
+def test_what_is_tried_is_what_the_cpu_is_quick_at(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, quick: set[str], free: int,
+    candidates: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(probing, "has_quick_bf16", lambda: "bf16" in quick)
+    monkeypatch.setattr(probing, "has_quick_int8", lambda: "int8" in quick)
+    monkeypatch.setattr(probing, "available_bytes", lambda: free)
+    assert probing._candidates(settings.changed(base="auto"), 2) == candidates
+    assert probing._candidates(settings, 2) == ["f32"]
+
+
 def test_a_shortened_batch_keeps_labels_within_it() -> None:
     trained = [False, True, True, True, True]
     batch = batch_of(

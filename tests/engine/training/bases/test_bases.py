@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.checkpoints import RawTensor
-from engine.training.bases import BASES, freeze, width
+from engine.training.bases import BASES, _int8, freeze, width
 from engine.training.bases.q4 import Q4
 
 N, K, T, R = (96, 64), 160, 50, 16
@@ -39,6 +39,12 @@ def random(*shape: int, seed: int, dtype: Any = torch.float32) -> Any:
 
 def error(found: Any, expected: Any) -> float:
     return float((found.float() - expected).norm() / expected.norm())
+
+
+@pytest.fixture(params=[True, False], ids=["quick int8", "slow int8"], autouse=True)
+def quick_int8(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU whose products of int8 are quicker than those of float32, and one without."""
+    monkeypatch.setattr(_int8, "has_quick_int8", lambda: request.param)
 
 
 @pytest.mark.parametrize("with_adapters", [False, True])
