@@ -1,9 +1,9 @@
 """About a second before the first step: how to keep the frozen weights, how fast, how much memory.
 
 The candidates for the base are tried on one short batch, forward and backward. The narrower of the
-two (bf16 where the CPU has quick products of it, else int8 where it has quick ones of that) is
-taken where it is quicker than float32 and its gradient points the same way; how it points is
-measured, not believed. Nothing that the run depends on is changed.
+two that the CPU is quick at (bf16, else int8, if any) is taken where it is quicker than float32 and
+its gradient points the same way; how it points is measured, not believed. Nothing that the run
+depends on is changed.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _try(model: Any, batch: Batch) -> _Trial:
 
 
 def _tokens_per_s(model: Any, batch: Batch) -> float:
-    """Forward and backward; what gradients there are is added to."""
+    """Of a step forward and backward, whose gradient stays in the parameters."""
     gradients(model, [shortened(batch, WARM_TOKENS)])
     began = time.perf_counter()
     gradients(model, [batch])

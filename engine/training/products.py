@@ -7,13 +7,14 @@ So the choice is fixed, not timed: a run that is resumed computes with the same 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from engine.kernels.cpu import instructions
 
 Tensor = Any  # torch has no types for mypy here
 
@@ -40,29 +41,12 @@ def has_quick_bf16() -> bool:
     return bool(has_bf16) and "GenuineIntel" not in _processor()
 
 
-@cache
 def has_quick_int8() -> bool:
-    """Whether products of int8 are quicker than those of float32; takes some milliseconds, once.
+    """Whether products of int8 are quicker than those of float32.
 
     With VNNI they take a quarter of the time; without it torch has plain loops, twenty times it.
-    Nothing lies between, so that the same machine always gives the same answer.
     """
-    x = torch.ones(64, 256, dtype=torch.int8)
-    w = torch.ones(256, 256, dtype=torch.int8)
-    of_bytes = _seconds(lambda: torch._int_mm(x, w))
-    wide, weight = x.float(), w.float()
-    return of_bytes < _seconds(lambda: wide @ weight)
-
-
-def _seconds(work: Callable[[], Tensor]) -> float:
-    """The best of five, after one that prepares."""
-    work()
-    found = []
-    for _ in range(5):
-        began = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - began)
-    return min(found)
+    return instructions().endswith("vnni")
 
 
 @cache

@@ -16,8 +16,9 @@ import torch
 
 from engine.kernels.layout import StoredTensor
 from engine.training.bases import Low
+from engine.training.bases.f32 import F32
 from engine.training.ops.int8 import dequantize, quantize, quantize_finely
-from engine.training.products import has_quick_int8, times, times_transposed
+from engine.training.products import has_quick_int8
 
 Tensor = Any
 
@@ -37,23 +38,27 @@ class Int8:
 
     def product(self, x: Tensor, low: Low | None) -> Tensor:
         """Activations in 16 bits: in 8, outliers cost too much (cosine 0.96, not 0.994)."""
-        if not has_quick_int8():
-            y = times_transposed(x, self._widened(x.dtype))
-            return y if low is None else y.addmm_(low[0], low[1].to(x.dtype).t())
         q, rest, scales = quantize_finely(x)
         sums, fine = torch._int_mm(q, self.q.t()), torch._int_mm(rest, self.q.t())
         return dequantize(sums, fine, scales, self.scales, _transposed(low), x.dtype)
 
     def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
-        if not has_quick_int8():
-            dx = times(dy, self._widened(dy.dtype))
-            return dx if low is None else dx.addmm_(low[0], low[1].to(dy.dtype))
         q, scales = quantize(dy, self.scales)
         return dequantize(torch._int_mm(q, self.q), None, scales, None, low, dy.dtype)
 
-    def _widened(self, width: Any) -> Tensor:
-        """(N, K) of the dtype `width`."""
-        return self.q.float().mul_(self.scales[:, None]).to(width)
+
+class WidenedInt8(Int8):
+    """The same where the CPU has no quick products of int8: widened when it is needed."""
+
+    def product(self, x: Tensor, low: Low | None) -> Tensor:
+        return self._wide(x.dtype).product(x, low)
+
+    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+        return self._wide(dy.dtype).input_gradient(dy, low)
+
+    def _wide(self, width: Any) -> F32:
+        """Thrown away by the caller."""
+        return F32(self.q.float().mul_(self.scales[:, None]).to(width))
 
 
 def _transposed(low: Low | None) -> Low | None:
@@ -73,4 +78,5 @@ def to_int8(tensors: Sequence[StoredTensor]) -> Int8:
             steps = np.where(scales[rows] == 0, np.float32(1), scales[rows])
             q[rows] = np.rint(values / steps[:, None])
             at = rows.stop
-    return Int8(torch.from_numpy(q), torch.from_numpy(scales))
+    kind = Int8 if has_quick_int8() else WidenedInt8
+    return kind(torch.from_numpy(q), torch.from_numpy(scales))

@@ -20,7 +20,7 @@ WIDTH = torch.float32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class F32:
-    """weight (N, K) float32."""
+    """weight (N, K) float32, or of the activations' dtype."""
 
     weight: Tensor
 
@@ -34,7 +34,7 @@ class F32:
 
     def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
         dx = times(dy, self.weight)
-        return dx if low is None else dx.addmm_(*low)
+        return dx if low is None else dx.addmm_(low[0], low[1].to(dx.dtype))
 
 
 def freeze(tensors: Sequence[StoredTensor]) -> F32:

@@ -25,26 +25,20 @@ def _times_plus(builder, x, y, total):
     return builder.fadd(builder.fmul(x, y), total)
 
 
-def _blocks():
-    """The places (row, vector) whose sums go together: (8, 2) of them, or (4, 1) at a time."""
-    n_rows, n_vectors = (ROWS, _VECTORS) if cpu.cpu().instructions.startswith("avx512") else (4, 1)
-    return [
-        [(row, v) for row in range(top, top + n_rows) for v in range(left, left + n_vectors)]
-        for top in range(0, ROWS, n_rows)
-        for left in range(0, _VECTORS, n_vectors)
-    ]
-
-
 def _emit(builder, args, first):
     """first(row, vector) is what a sum begins with."""
-    for places in _blocks():
-        _emit_block(builder, args, first, places)
+    wide = cpu.cpu().instructions.startswith("avx512")
+    n_rows, n_vectors = (ROWS, _VECTORS) if wide else (ROWS // 2, _VECTORS // 2)
+    for top in range(0, ROWS, n_rows):
+        for left in range(0, _VECTORS, n_vectors):
+            rows, vectors = range(top, top + n_rows), range(left, left + n_vectors)
+            _emit_block(builder, args, first, rows, vectors)
 
 
-def _emit_block(builder, args, first, places):
-    """The sums of these places, from the first k to the last."""
+def _emit_block(builder, args, first, rows, vectors):
+    """The sums of these rows and vectors, from the first k to the last."""
     a, a_row, a_step, n, b, b_step, c, c_row = args
-    rows, vectors = sorted({row for row, _ in places}), sorted({v for _, v in places})
+    places = [(row, v) for row in rows for v in vectors]
     begin = [first(c, c_row, row, v) for row, v in places]
     offsets = {row: builder.mul(a_row, i64(row)) for row in rows}
     before, loop = builder.block, builder.append_basic_block("loop")
