@@ -24,6 +24,10 @@ class Kept:
         if path is not None and path.is_file():
             self._found = json.loads(path.read_text("utf-8"))
 
+    def __contains__(self, name: str) -> bool:
+        """Was the piece made?"""
+        return name in self._found
+
     def get(self, name: str, make: Callable[..., Any], *arguments: Any) -> Any:
         """The piece, made where it is not there: anything that JSON can hold. Raises OutOfTime."""
         if name not in self._found:

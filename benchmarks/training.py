@@ -3,6 +3,7 @@ and PEFT.
 
     python -m benchmarks.training [--parts speed memory quality resume optimizer learned]
                                   [--rows FILE] [--quick] [--save] [--keep FOLDER]
+                                  [--pieces N] [--kinds KIND ...]
 
 Regime: bound by multiplications (float32 or bytes) where the step is well made, by passes over
 activations in memory where it is not. SmolLM2-135M, LoRA of rank 16 on all linear layers, AdamW.
@@ -54,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=Path, metavar="FILE", help="OIG rows to train on")
     parser.add_argument("--base", default="auto", help="of LoRA: auto, int8, q4, f32")
     parser.add_argument("--pieces", type=int, help=f"of speed, of {training_speed.ROUNDS} steps")
+    kinds = [case.kind for case in training_speed.CASES]
+    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, metavar="KIND",
+                        help=f"the peers of speed: {', '.join(kinds)}; others as kept")  # fmt: skip
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="what was measured, to go on")
     parser.add_argument("--seconds", type=float, metavar="S", help="begin nothing new after these")
     return parser
@@ -72,7 +76,7 @@ def main() -> None:
     file = f"{chosen.name}-quick.json" if chosen.quick else f"{chosen.name}.json"
     kept = Kept(args.keep and args.keep / file, args.seconds)
     n_pieces = args.pieces or (1 if chosen.quick else training_speed.PIECES)
-    bench = training_speed.Bench(chosen, data, kept, args.base, n_pieces)
+    bench = training_speed.Bench(chosen, data, kept, args.base, n_pieces, frozenset(args.kinds))
     try:
         rows = [row for part in args.parts for row in PARTS[part](bench)]
     except OutOfTime as end:

@@ -52,6 +52,7 @@ class Bench(NamedTuple):
     kept: Kept
     base: str
     n_pieces: int = PIECES  # of a case's speed
+    kinds: frozenset[str] = frozenset(case.kind for case in CASES)  # whose speed is measured now
 
     @property
     def threads(self) -> int:
@@ -67,7 +68,7 @@ class Bench(NamedTuple):
 
 
 def speed(bench: Bench) -> list[report.Row]:
-    """A row for each case; of a case without a peer ours alone."""
+    """A row for each case: without a peer ours alone, of kinds not asked for what is kept."""
     rows = [
         report.Row(case.name, bench.threads, "training", "tok/s", case.peer_name) for case in CASES
     ]
@@ -75,12 +76,14 @@ def speed(bench: Bench) -> list[report.Row]:
     for number in range(bench.n_pieces):
         for case, row, found in zip(CASES, rows, bases, strict=True):
             name = f"speed, {case.name}, {number}"
+            if case.kind not in bench.kinds and name not in bench.kept:
+                continue
             piece = bench.kept.get(name, _piece, bench, case, number)
             add_rounds(row, piece)
             found.add(piece["base"])
     for row, found in zip(rows, bases, strict=True):
         row.extra = {"base": "/".join(sorted(found)), "steps": len(row.ours)}
-    return rows
+    return [row for row in rows if row.ours]
 
 
 def add_rounds(row: report.Row, piece: dict[str, Any]) -> None:

@@ -59,6 +59,12 @@ def test_speed_is_the_median_of_steps_in_tokens_a_second(tmp_path: Path) -> None
     assert (found["base"], found["steps"], found["foreign_percent"]) == ("int8", 5, 2)
 
 
+def test_speed_of_other_kinds_is_what_was_kept(tmp_path: Path) -> None:
+    kept = of_pieces({f"speed, {training_speed.CASES[1].name}, 0": piece(300, 50)}, tmp_path)
+    rows = training_speed.speed(bench(kept)._replace(kinds=frozenset()))
+    assert [row.case for row in rows] == [training_speed.CASES[1].name]
+
+
 def test_a_peer_that_is_missing_leaves_ours_alone() -> None:
     row = Row("LoRA", 2, "training", "tok/s")
     training_speed.add_rounds(row, piece(300, None))
