@@ -2,6 +2,8 @@
 
 torch.mm goes to MKL, which takes its AVX2 path on CPUs that are not Intel's: 214 GFLOP/s on two
 cores of Zen 5 where oneDNN, which chooses by instructions, gives 490. On Intel's the two are alike.
+Where AVX2 is all there is, each stumbles over some strides: x Wᵀ 127 by oneDNN and 55-90 by MKL,
+yᵀ x 70-105 and 103-139, x W of a W with long rows 91 and 112.
 So the choice is fixed, not timed: a run that is resumed computes with the same sums.
 """
 
@@ -59,7 +61,9 @@ def _processor() -> str:
 
 
 _LINEAR = _onednn()
+_HAS_AVX512 = instructions().startswith("avx512")
 _SKINNY = 8  # below that many rows, columns or terms oneDNN's preparations cost more than the sums
+_THIN = 64  # the same of yᵀ x
 
 
 def times_transposed(x: Tensor, w: Tensor) -> Tensor:
@@ -71,11 +75,17 @@ def times_transposed(x: Tensor, w: Tensor) -> Tensor:
 
 def times(x: Tensor, w: Tensor) -> Tensor:
     """x (T, N) times w (N, K) -> (T, K)."""
+    if w.shape[1] > w.shape[0] and not _HAS_AVX512:
+        return x @ w
     return times_transposed(x, w.t())
 
 
 def transposed_times(y: Tensor, x: Tensor) -> Tensor:
     """yᵀ x of y (T, N) and x (T, K) -> (N, K): the gradient of a matrix."""
-    if _LINEAR is None or x.dtype != torch.float32 or min(*x.shape, y.shape[1]) <= 64:
+    if x.dtype != torch.float32:
+        return y.t() @ x
+    if min(*x.shape, y.shape[1]) <= _THIN:
+        return y.t() @ x if y.shape[1] >= x.shape[1] else (x.t() @ y).t()
+    if _LINEAR is None or not _HAS_AVX512:
         return y.t() @ x
     return _LINEAR(y.t(), x.t(), None, "none", [], "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from engine.training.bases import FrozenMatrix
+from engine.training.bases import FrozenMatrix, Low
 from engine.training.products import times, times_transposed, transposed_times
 
 Tensor = Any
@@ -92,7 +92,8 @@ class _Frozen(torch.autograd.Function):  # type: ignore[misc]
             y = projection.base.product(x, None)
         else:
             z = times_transposed(x if keep is None else x * keep, adapters.a.to(x.dtype))
-            y = projection.base.product(x, (z, adapters.refresh()))
+            low = Low(z, adapters.refresh(), adapters.a if keep is None else None)
+            y = projection.base.product(x, low)
         if projection.bias is not None:
             y += projection.bias
         ctx.projection = projection

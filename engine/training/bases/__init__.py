@@ -10,13 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from engine.kernels.layout import StoredTensor
 
 Tensor = Any
-# z (T, R) and b (N, R): what adapters add, z bᵀ; R is a multiple of 16
-Low = tuple[Tensor, Tensor]
+LowBack = tuple[Tensor, Tensor]  # dz (T, R), a (R, K) float32
+
+
+class Low(NamedTuple):
+    """What adapters add to a product, z bᵀ; R is a multiple of 16.
+
+    z (T, R) and b (N, R), in the activations' dtype; a (R, K) float32 where z is x aᵀ, None where
+    inputs were dropped
+    """
+
+    z: Tensor
+    b: Tensor
+    a: Tensor | None = None
+
 
 BASES = frozenset(module.name for module in iter_modules(__path__) if module.name[0] != "_")
 
@@ -31,8 +43,8 @@ class FrozenMatrix(Protocol):
     def product(self, x: Tensor, low: Low | None) -> Tensor:
         """x (T, K) -> x Wᵀ + z bᵀ (T, N), a new tensor."""
 
-    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
-        """dy (T, N) -> dy W + dz a (T, K), a new tensor; low = dz (T, R), a (R, K) float32."""
+    def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
+        """dy (T, N) -> dy W + dz a (T, K), a new tensor."""
 
 
 def freeze(name: str, tensors: Sequence[StoredTensor]) -> FrozenMatrix:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from engine.kernels.layout import StoredTensor
-from engine.training.bases import Low
+from engine.training.bases import Low, LowBack
 from engine.training.bases.f32 import F32
 from engine.training.ops.int8 import dequantize, quantize, quantize_finely
 from engine.training.products import has_quick_int8
@@ -42,7 +42,7 @@ class Int8:
         sums, fine = torch._int_mm(q, self.q.t()), torch._int_mm(rest, self.q.t())
         return dequantize(sums, fine, scales, self.scales, _transposed(low), x.dtype)
 
-    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+    def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
         q, scales = quantize(dy, self.scales)
         return dequantize(torch._int_mm(q, self.q), None, scales, None, low, dy.dtype)
 
@@ -53,7 +53,7 @@ class WidenedInt8(Int8):
     def product(self, x: Tensor, low: Low | None) -> Tensor:
         return self._wide(x.dtype).product(x, low)
 
-    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+    def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
         return self._wide(dy.dtype).input_gradient(dy, low)
 
     def _wide(self, width: Any) -> F32:
@@ -61,8 +61,8 @@ class WidenedInt8(Int8):
         return F32(self.q.float().mul_(self.scales[:, None]).to(width))
 
 
-def _transposed(low: Low | None) -> Low | None:
-    return None if low is None else (low[0], low[1].float().t().contiguous())
+def _transposed(low: Low | None) -> tuple[Tensor, Tensor] | None:
+    return None if low is None else (low.z, low.b.float().t().contiguous())
 
 
 def to_int8(tensors: Sequence[StoredTensor]) -> Int8:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from engine.kernels.layout import StoredTensor
-from engine.training.bases import Low
+from engine.training.bases import Low, LowBack
 from engine.training.bases._int8 import Int8, to_int8
 
 Tensor = Any
@@ -39,7 +39,7 @@ class Bf16:
         """One product for both: the sum is rounded to bfloat16 once, or small changes get lost."""
         if low is None:
             return x @ self.weight.t()
-        z, b = low
+        z, b, _ = low
         n_in = x.shape[1]
         if self.wide is None or self.wide.shape[1] != n_in + b.shape[1]:
             self.wide = torch.cat([self.weight, b], 1)
@@ -47,7 +47,7 @@ class Bf16:
         self.wide[:, n_in:] = b
         return torch.cat([x, z], 1) @ self.wide.t()
 
-    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+    def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
         return self.back.input_gradient(dy, low)
 
 

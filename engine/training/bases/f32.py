@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from engine.kernels.layout import StoredTensor
-from engine.training.bases import Low
+from engine.training.bases import Low, LowBack
 from engine.training.products import times, times_transposed
 
 Tensor = Any
@@ -29,10 +29,14 @@ class F32:
         return 4 * int(self.weight.numel())
 
     def product(self, x: Tensor, low: Low | None) -> Tensor:
-        y = times_transposed(x, self.weight)
-        return y if low is None else y.addmm_(low[0], low[1].t())
+        if low is None:
+            return times_transposed(x, self.weight)
+        if low.a is None or x.dtype != torch.float32:  # bfloat16 would lose b a in W
+            return times_transposed(x, self.weight).addmm_(low.z, low.b.t())
+        # a pass over the matrix, which is shorter than the product
+        return times_transposed(x, torch.addmm(self.weight, low.b, low.a))
 
-    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+    def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
         dx = times(dy, self.weight)
         return dx if low is None else dx.addmm_(low[0], low[1].to(dx.dtype))
 

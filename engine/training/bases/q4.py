@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.kernels.layout import StoredTensor
-from engine.training.bases import Low
+from engine.training.bases import Low, LowBack
 from engine.training.kernels import q4 as kernels
 from engine.training.kernels.q4 import BLOCK_BYTES, COLUMNS
 from engine.training.ops.team import rows_per_item, run
@@ -52,12 +52,12 @@ class Q4:
     def product(self, x: Tensor, low: Low | None) -> Tensor:
         if low is None:
             return times_transposed(x, self.dequantized())
-        z, b = low
+        z, b, _ = low
         wide = self.dequantized(b.shape[1])
         wide[:, x.shape[1] :] = b
         return times_transposed(torch.cat([x, z], 1), wide)
 
-    def input_gradient(self, dy: Tensor, low: Low | None) -> Tensor:
+    def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
         dx = times(dy, self.dequantized())
         return dx if low is None else dx.addmm_(low[0], low[1].to(WIDTH))
 

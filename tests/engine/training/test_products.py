@@ -12,8 +12,9 @@ from engine.training import products
 from engine.training.products import times, times_transposed, transposed_times
 
 
-@pytest.fixture(params=["onednn", "plain"], autouse=True)
+@pytest.fixture(params=["onednn", "avx2", "plain"], autouse=True)
 def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_HAS_AVX512", request.param == "onednn")
     if request.param == "plain":
         monkeypatch.setattr(products, "_LINEAR", None)
 
@@ -23,7 +24,9 @@ def random(*shape: int, seed: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("t", "k", "n"), [(1, 40, 9), (30, 3, 50), (70, 80, 90), (0, 8, 8)])
+@pytest.mark.parametrize(
+    ("t", "k", "n"), [(1, 40, 9), (30, 3, 50), (70, 80, 90), (0, 8, 8), (70, 30, 90), (70, 90, 80)]
+)
 def test_three_products_equal_torch(t: int, k: int, n: int, dtype: Any) -> None:
     x, w, y = random(t, k).to(dtype), random(n, k, seed=1).to(dtype), random(t, n, seed=2).to(dtype)
     tolerance = (

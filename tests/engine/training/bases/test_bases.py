@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.checkpoints import RawTensor
-from engine.training.bases import BASES, _int8, freeze, width
+from engine.training.bases import BASES, Low, _int8, freeze, width
 from engine.training.bases.q4 import Q4
 
 N, K, T, R = (96, 64), 160, 50, 16
@@ -47,13 +47,16 @@ def quick_int8(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_int8, "has_quick_int8", lambda: request.param)
 
 
-@pytest.mark.parametrize("with_adapters", [False, True])
+@pytest.mark.parametrize("adapters", ["none", "of these inputs", "of dropped inputs"])
 @pytest.mark.parametrize("name", sorted(BASES))
-def test_products_are_close(name: str, with_adapters: bool) -> None:
+def test_products_are_close(name: str, adapters: str) -> None:
     base, dtype = freeze(name, stored()), width(name)
     x, z, b = random(T, K, seed=1, dtype=dtype), random(T, R, seed=2), random(sum(N), R, seed=3)
-    low = (z.to(dtype), b.to(dtype)) if with_adapters else None
-    expected = x.float() @ exact().t() + (z @ b.t() if with_adapters else 0)
+    a = random(R, K, seed=4) if adapters == "of these inputs" else None
+    if a is not None:
+        z = x.float() @ a.t()
+    low = None if adapters == "none" else Low(z.to(dtype), b.to(dtype), a)
+    expected = x.float() @ exact().t() + (z @ b.t() if low else 0)
     found = base.product(x, low)
     assert found.dtype == dtype
     assert error(found, expected) < ERRORS[name]
