@@ -82,10 +82,10 @@ def times(x: Tensor, w: Tensor) -> Tensor:
 
 def transposed_times(y: Tensor, x: Tensor) -> Tensor:
     """yᵀ x of y (T, N) and x (T, K) -> (N, K): the gradient of a matrix."""
-    if x.dtype != torch.float32:
-        return y.t() @ x
-    if min(*x.shape, y.shape[1]) <= _THIN:
-        return y.t() @ x if y.shape[1] >= x.shape[1] else (x.t() @ y).t()
-    if _LINEAR is None or not _HAS_AVX512:
-        return y.t() @ x
-    return _LINEAR(y.t(), x.t(), None, "none", [], "")
+    if x.dtype == torch.float32:
+        is_thin = min(*x.shape, y.shape[1]) <= _THIN
+        if is_thin and y.shape[1] < x.shape[1]:
+            return (x.t() @ y).t()
+        if _LINEAR is not None and _HAS_AVX512 and not is_thin:
+            return _LINEAR(y.t(), x.t(), None, "none", [], "")
+    return y.t() @ x

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Protocol
 from engine.kernels.layout import StoredTensor
 
 Tensor = Any
-LowBack = tuple[Tensor, Tensor]  # dz (T, R), a (R, K) float32
+# what adapters add to an input's gradient, dz a: dz (T, R), a (R, K) float32
+LowBack = tuple[Tensor, Tensor]
 
 
 class Low(NamedTuple):

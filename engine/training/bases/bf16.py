@@ -39,13 +39,12 @@ class Bf16:
         """One product for both: the sum is rounded to bfloat16 once, or small changes get lost."""
         if low is None:
             return x @ self.weight.t()
-        z, b, _ = low
         n_in = x.shape[1]
-        if self.wide is None or self.wide.shape[1] != n_in + b.shape[1]:
-            self.wide = torch.cat([self.weight, b], 1)
+        if self.wide is None or self.wide.shape[1] != n_in + low.b.shape[1]:
+            self.wide = torch.cat([self.weight, low.b], 1)
             self.weight = self.wide[:, :n_in]
-        self.wide[:, n_in:] = b
-        return torch.cat([x, z], 1) @ self.wide.t()
+        self.wide[:, n_in:] = low.b
+        return torch.cat([x, low.z], 1) @ self.wide.t()
 
     def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
         return self.back.input_gradient(dy, low)

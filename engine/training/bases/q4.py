@@ -52,10 +52,9 @@ class Q4:
     def product(self, x: Tensor, low: Low | None) -> Tensor:
         if low is None:
             return times_transposed(x, self.dequantized())
-        z, b, _ = low
-        wide = self.dequantized(b.shape[1])
-        wide[:, x.shape[1] :] = b
-        return times_transposed(torch.cat([x, z], 1), wide)
+        wide = self.dequantized(low.b.shape[1])
+        wide[:, x.shape[1] :] = low.b
+        return times_transposed(torch.cat([x, low.z], 1), wide)
 
     def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
         dx = times(dy, self.dequantized())
