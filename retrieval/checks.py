@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 
+from .connections import is_busy
 from .schema import COLUMNS, TABLES, row_crc, select
 
 Check = Callable[[sqlite3.Connection], Iterator[str]]
@@ -17,12 +18,20 @@ Check = Callable[[sqlite3.Connection], Iterator[str]]
 
 def find(connection: sqlite3.Connection) -> Iterator[str]:
     """What is wrong, a line each, as it is found. The connection must be able to write; nothing
-    is changed."""
+    is changed. Beside a writer each check sees one commit; sqlite3.OperationalError where one
+    cannot begin because others hold the file, which is no damage."""
     for check in (_structure, _schema, _full_text, _rows, _spans, _counts, _pending):
         try:
+            # what asks for the write lock later than its snapshot is refused, not made to wait
+            connection.execute("BEGIN IMMEDIATE" if check is _full_text else "BEGIN")
             yield from check(connection)
         except sqlite3.DatabaseError as error:
+            if is_busy(error):
+                raise
             yield f"{check.__name__[1:]}: {error}"
+        finally:
+            if connection.in_transaction:  # SQLite ends some that fail
+                connection.execute("ROLLBACK")
 
 
 def _structure(connection: sqlite3.Connection) -> Iterator[str]:
@@ -40,14 +49,10 @@ def _schema(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _full_text(connection: sqlite3.Connection) -> Iterator[str]:
-    connection.execute("SAVEPOINT full_text")
     try:
         connection.execute("INSERT INTO fts (fts, rank) VALUES ('integrity-check', 1)")
     except sqlite3.DatabaseError as error:
         yield f"the full-text index does not belong to the texts ({error})"
-    finally:
-        connection.execute("ROLLBACK TO full_text")
-        connection.execute("RELEASE full_text")
 
 
 def _rows(connection: sqlite3.Connection) -> Iterator[str]:

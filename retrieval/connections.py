@@ -65,11 +65,11 @@ def translated(path: Path) -> Iterator[None]:
 
 def in_our_words(error: sqlite3.DatabaseError, path: Path) -> Exception:
     """The error to raise for one of SQLite's: of one line, or itself where it is our mistake."""
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    code = _code(error)
     is_unreadable = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     if is_unreadable or any(words in str(error) for words in _DAMAGE):
         return DamagedError(path, str(error))
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if is_busy(error):
         return BusyError(
             f"the knowledge base {path.parent.name} is locked by another process ({error}); "
             "try again when it has finished"
@@ -82,3 +82,13 @@ def in_our_words(error: sqlite3.DatabaseError, path: Path) -> Exception:
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return OSError(f"{path}: {error}; is the disk there, and may the file be read?")
     return error
+
+
+def is_busy(error: sqlite3.DatabaseError) -> bool:
+    """Whether others held the file for too long: nothing is wrong with it."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    """SQLite's primary result code; 0 for what its Python module says by itself."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

@@ -229,7 +229,7 @@ class Database:
             connection = connect(self.path, "rw")
         except OSError as error:  # a folder that cannot be written to cannot be looked through
             raise DamagedError(self.path, "it is not as its seal says") from error
-        with closing(connection):
+        with closing(connection), translated(self.path):
             problem = next(checks.find(connection), None)
         if problem:
             raise DamagedError(self.path, problem)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.testing import assert_allclose
 
 from data.chunks import chunks_of
 from data.documents import Document, Section
-from retrieval import changes, connections, database, vectors
+from retrieval import changes, checks, commits, connections, database, vectors
 from retrieval.damage import DamagedError
 from retrieval.store import Store
 from retrieval.writer_lock import BusyError
@@ -460,6 +462,34 @@ def test_a_database_of_something_else_is_one_line(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(ValueError, match="it was not made by sparsechat"):
         Store.open(tmp_path)
+
+
+def test_a_file_that_others_hold_is_busy_and_not_damaged(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, document(0))
+    store.close()
+    file = tmp_path / "base" / database.FILE
+    (tmp_path / "base" / commits.FILE).unlink()  # so that all rows are read
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(connections, "BUSY_S", 0.1)
+        with pytest.raises(BusyError, match="is locked by another process"):
+            Store.open(tmp_path / "base")
+        other.execute("ROLLBACK")
+    with Store.open(tmp_path / "base") as whole:
+        assert len(ids_of(whole, document(0).uri)) > 0
+
+
+def test_checks_wait_for_a_writer_and_see_what_it_wrote(store: Store, tmp_path: Path) -> None:
+    put(store, document(0))
+    file = tmp_path / "base" / database.FILE
+    with closing(connections.connect(file, "rw")) as connection, ThreadPoolExecutor(1) as pool:
+        with store.db.transaction():
+            found = pool.submit(lambda: list(checks.find(connection)))
+            with pytest.raises(TimeoutError):
+                found.result(timeout=0.2)
+        assert found.result(timeout=20) == []
 
 
 def test_a_row_is_checked_when_it_is_read(
