@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART",
                         help=", ".join(PARTS))  # fmt: skip
     parser.add_argument("--rows", type=Path, metavar="FILE", help="OIG rows to train on")
-    parser.add_argument("--base", default="auto", help="of LoRA: auto, int8, q4, f32")
+    parser.add_argument("--base", default="auto", help="of LoRA: auto, int8, int16, q4, f32")
     parser.add_argument("--pieces", type=int, help=f"of speed, of {training_speed.ROUNDS} steps")
     kinds = [case.kind for case in training_speed.CASES]
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, metavar="KIND",

@@ -25,7 +25,15 @@ import numpy as np
 from benchmarks import machine, options, report
 from benchmarks.process import run
 
-CASES = ("lora:bf16", "lora:int8", "lora:q4", "lora:f32", "last_layers:bf16", "full:f32")
+CASES = (
+    "lora:bf16",
+    "lora:int8",
+    "lora:int16",
+    "lora:q4",
+    "lora:f32",
+    "last_layers:bf16",
+    "full:f32",
+)
 # what torch's profiler calls them -> what they are; the rest is "other"
 PARTS = {
     "aten::mm": "products of bfloat16 and thin ones",
@@ -34,8 +42,8 @@ PARTS = {
     "mkldnn::_linear_pointwise": "products of float32",
     "_Attention": "attention",
     "_AttentionBackward": "attention",
-    "_FrozenBackward": "int8 and 4 bits to and fro",
-    "_Frozen": "int8 and 4 bits to and fro",
+    "_FrozenBackward": "products of int16; int8 and 4 bits to and fro",
+    "_Frozen": "products of int16; int8 and 4 bits to and fro",
     "_Swiglu": "norms and activations",
     "_SwigluBackward": "norms and activations",
     "_Norm": "norms and activations",

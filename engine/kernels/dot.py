@@ -1,9 +1,10 @@
-"""Products of bytes, summed by fours, in the instructions that the CPU has.
+"""Products of bytes, summed by fours, in the instructions that the CPU has; of int16, by twos.
 
-An int32 lane faces four bytes of each operand:
+An int32 lane faces four bytes of each operand, or two int16:
 
     dot4(total, unsigned, signed)[i] = total[i] + sum over j < 4 of
                                        unsigned[4 i + j] * signed[4 i + j]
+    dot2(total, a, b)[i] = total[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1]
 
 in exact integers, so every CPU gives the same. For weights of four bits there is a quicker way on
 some: dot_nibbles, whose running totals only nibble_sums can read.
@@ -39,11 +40,12 @@ _I16x32 = ir.VectorType(i16, 32)
 
 @dataclass(frozen=True)
 class Products:
-    """How one instruction set emits the three operations."""
+    """How one instruction set emits the four operations."""
 
     dot4: _Emit
     dot_nibbles: _Emit
     nibble_sums: _Emit
+    dot2: _Emit
 
 
 def _by_parts(builder, name, result, args, n_parts):
@@ -101,7 +103,9 @@ _PMADDWD = {
 
 
 def _pmaddwd(bits, builder, a, b):
-    return _by_parts(builder, _PMADDWD[bits], I32x16.llvm, [a, b], 512 // bits)
+    """a and b as int16, however they are typed -> int32."""
+    words = [builder.bitcast(value, _I16x32) for value in (a, b)]
+    return _by_parts(builder, _PMADDWD[bits], I32x16.llvm, words, 512 // bits)
 
 
 def _even_and_odd(builder, unsigned, signed):
@@ -110,6 +114,10 @@ def _even_and_odd(builder, unsigned, signed):
     byte = constant(_I16x32, 8)
     even = builder.and_(u, constant(_I16x32, 255)), builder.ashr(builder.shl(s, byte), byte)
     return even, (builder.lshr(u, byte), builder.ashr(s, byte))
+
+
+def _madd_pairs(bits, builder, total, a, b):
+    return builder.add(total, _pmaddwd(bits, builder, a, b))
 
 
 def _madd_words(bits, builder, total, unsigned, signed):
@@ -155,6 +163,13 @@ def _plain_nibble_sums(builder, a, b):
     return _add_pairs(builder, builder.bitcast(pairs, I32x16.llvm))
 
 
+def _plain_pairs(builder, total, a, b):
+    half = constant(I32x16.llvm, 16)
+    low = builder.mul(*(builder.ashr(builder.shl(value, half), half) for value in (a, b)))
+    high = builder.mul(*(builder.ashr(value, half) for value in (a, b)))
+    return builder.add(total, builder.add(low, high))
+
+
 def _add_pairs(builder, pairs):
     """The two int16 in each int32, added."""
     half = constant(I32x16.llvm, 16)
@@ -164,27 +179,26 @@ def _add_pairs(builder, pairs):
 # ---- the choice ---------------------------------------------------------------------------------
 
 
-def _exact(dot4: _Emit, nibbles: _Emit | None = None) -> Products:
+def _exact(dot4: _Emit, nibbles: _Emit | None = None, dot2: _Emit = _plain_pairs) -> Products:
     """Running totals of nibbles are int32 like any other."""
-    return Products(dot4, nibbles or dot4, _sum_of_two)
+    return Products(dot4, nibbles or dot4, _sum_of_two, dot2)
 
 
 def _multiply_add(bits: int) -> Products:
-    return Products(
-        *(partial(emit, bits) for emit in (_madd_words, _madd_nibbles, _madd_nibble_sums))
-    )
+    emitters = (_madd_words, _madd_nibbles, _madd_nibble_sums, _madd_pairs)
+    return Products(*(partial(emit, bits) for emit in emitters))
 
 
 PRODUCTS = {
-    "avx512vnni": _exact(partial(_vpdpbusd, 1)),
-    "avxvnni": _exact(partial(_vpdpbusd, 2)),
+    "avx512vnni": _exact(partial(_vpdpbusd, 1), dot2=partial(_madd_pairs, 512)),
+    "avxvnni": _exact(partial(_vpdpbusd, 2), dot2=partial(_madd_pairs, 256)),
     "avx512bw": _multiply_add(512),
     "avx2": _multiply_add(256),
     "ssse3": _multiply_add(128),
-    "sse2": _exact(partial(_madd_words, 128)),
+    "sse2": _exact(partial(_madd_words, 128), dot2=partial(_madd_pairs, 128)),
     "neon-i8mm": _exact(partial(_neon, "usdot")),
     "neon-dotprod": _exact(_sdot_of_any, partial(_neon, "sdot")),
-    cpu.GENERIC: Products(_plain, _plain_nibbles, _plain_nibble_sums),
+    cpu.GENERIC: Products(_plain, _plain_nibbles, _plain_nibble_sums, _plain_pairs),
 }
 
 
@@ -212,6 +226,12 @@ def dot_nibbles(builder, total, nibbles, signed):
 def nibble_sums(builder, a, b):
     """The sum of two running totals of dot_nibbles, as int32."""
     return _chosen().nibble_sums(builder, a, b)
+
+
+@operation(I32x16, I32x16, I32x16, I32x16)
+def dot2(builder, total, a, b):
+    """total + two products a lane; a and b hold two int16 in each, and no sum leaves int32."""
+    return _chosen().dot2(builder, total, a, b)
 
 
 @operation(U8x64, U8x64)

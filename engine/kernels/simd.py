@@ -53,6 +53,18 @@ def load_i8(builder, address):
     return builder.sitofp(load(builder, address, ir.VectorType(vectors.i8, 16)), F32x16.llvm)
 
 
+@vectors.operation(I32x16, types.int64)
+def load_i32(builder, address):
+    """16 int32."""
+    return load(builder, address, I32x16.llvm)
+
+
+@vectors.operation(I32x16, types.int64)
+def load_i32_broadcast(builder, address):
+    """One int32, in all lanes."""
+    return broadcast(builder, I32x16.llvm, load(builder, address, vectors.i32))
+
+
 @vectors.operation(U8x64, types.int64)
 def load_u8(builder, address):
     """64 bytes."""
@@ -70,6 +82,12 @@ def load_u8_broadcast(builder, address):
 @vectors.operation(types.void, types.int64, F32x16)
 def store_f32(builder, address, value):
     """16 float32."""
+    store(builder, address, value)
+
+
+@vectors.operation(types.void, types.int64, I32x16)
+def store_i32(builder, address, value):
+    """16 int32."""
     store(builder, address, value)
 
 

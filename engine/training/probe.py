@@ -1,9 +1,9 @@
 """About a second before the first step: how to keep the frozen weights, how fast, how much memory.
 
-The candidates for the base are tried on one short batch, forward and backward. The narrower of the
-two that the CPU is quick at (bf16, else int8, if any) is taken where it is quicker than float32 and
-its gradient points the same way; how it points is measured, not believed. Nothing that the run
-depends on is changed.
+The candidates for the base are tried on one short batch, forward and backward. What the CPU is
+quick at (bf16, else int8, else int16, if any) is taken where it is quicker than float32 and its
+gradient points the same way; how it points is measured, not believed. Nothing that the run depends
+on is changed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from engine.training.methods import method
 from engine.training.model import Trainable
 from engine.training.optimizers import is_lazy
 from engine.training.packing import Batch
-from engine.training.products import has_quick_bf16, has_quick_int8
+from engine.training.products import has_quick_bf16, has_quick_int8, has_quick_int16
 from engine.training.settings import TrainSettings
 from engine.training.subject import Subject
 from engine.training.updates import clear, gradients
 
 PROBE_TOKENS = 256
 WARM_TOKENS = 32
-MIN_COSINE = 0.98  # of the gradients with float32's: bf16 reaches 0.999, int8 0.994
+MIN_COSINE = 0.98  # of the gradients with float32's: bf16 reaches 0.999, int8 0.994, int16 0.9999
 LOGITS_BYTES = 100 << 20  # of the chunks that the loss is computed in
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2}  # a trained weight
 
@@ -121,7 +121,9 @@ def _candidates(settings: TrainSettings, n_weights: int) -> list[str]:
         return ["int8"]
     if has_quick_bf16():
         return ["f32", "bf16"]
-    return ["f32", "int8"] if has_quick_int8() else ["f32"]
+    if has_quick_int8():
+        return ["f32", "int8"]
+    return ["f32", "int16"] if has_quick_int16() else ["f32"]
 
 
 def _build(settings: TrainSettings, subject: Subject, base: str) -> Trainable:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 METHODS = ("lora", "full", "last_layers", "feed_forward")
-BASES = ("auto", "int8", "q4", "bf16", "f32")
+BASES = ("auto", "int8", "int16", "q4", "bf16", "f32")
 LOSSES = ("answers", "all")
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "adamw8bit")

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from engine.kernels.layout import StoredTensor
 from engine.training.bases import Low, LowBack
+from engine.training.bases.int16 import rounded
 from engine.training.kernels import q4 as kernels
 from engine.training.kernels.q4 import BLOCK_BYTES, COLUMNS
 from engine.training.ops.team import rows_per_item, run
-from engine.training.products import has_quick_bf16, times, times_transposed
+from engine.training.products import has_quick_bf16, has_quick_int16, times, times_transposed
 
 Tensor = Any
 
@@ -50,6 +51,8 @@ class Q4:
         return values
 
     def product(self, x: Tensor, low: Low | None) -> Tensor:
+        if has_quick_int16():
+            return rounded(self.dequantized()).product(x, low)
         if low is None:
             return times_transposed(x, self.dequantized())
         wide = self.dequantized(low.b.shape[1])
@@ -57,6 +60,8 @@ class Q4:
         return times_transposed(torch.cat([x, low.z], 1), wide)
 
     def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
+        if has_quick_int16():
+            return rounded(self.dequantized()).input_gradient(dy, low)
         dx = times(dy, self.dequantized())
         return dx if low is None else dx.addmm_(low[0], low[1].to(WIDTH))
 

@@ -1,4 +1,4 @@
-"""Rows to int8 and products of int8 back to activations. Items are runs of rows."""
+"""Products of int8 back to activations. Items are runs of rows."""
 
 from __future__ import annotations
 
@@ -7,46 +7,10 @@ import numpy as np
 from engine.kernels import simd
 from engine.kernels.compiler import callback, kernel
 from engine.training.kernels import tile, widths
+from engine.training.kernels.rounding import FINE
 from engine.training.kernels.tasks import TASK, claim, thread_number, whole
 
 F = np.float32
-FINE = F(254)  # steps of the second byte in one step of the first
-
-
-@kernel
-def _quantize(load, size, block):
-    """x (T, N), factors (N,) float32 or 0 -> q (T, N) int8, scales (T,): x * factors = scale * q.
-
-    fine (T, N) int8 or 0: what is left, x * factors = scale * (q + fine / FINE).
-    """
-    x, factors, q, fine, scales = (
-        whole(block, 0), whole(block, 1), whole(block, 2), whole(block, 3), whole(block, 4),
-    )  # fmt: skip
-    n_rows, width, run = whole(block, 5), whole(block, 6), whole(block, 7)
-    item = claim(block)
-    while item >= 0:
-        for row in range(run * item, min(run * (item + 1), n_rows)):
-            at, out = x + size * width * row, q + width * row
-            largest = simd.zero_f32()
-            for i in range(0, width, 16):
-                value = load(at + size * i)
-                if factors != 0:
-                    value = simd.mul(value, simd.load_f32(factors + 4 * i))
-                largest = simd.maximum(largest, simd.absolute(value))
-            top = simd.max_lanes(largest)
-            simd.set_f32(scales + 4 * row, top / F(127))
-            inverse = simd.splat(F(127) / max(top, F(1e-30)))
-            for i in range(0, width, 16):
-                value = load(at + size * i)
-                if factors != 0:
-                    value = simd.mul(value, simd.load_f32(factors + 4 * i))
-                value = simd.mul(value, inverse)
-                number = simd.to_i32(value)
-                simd.store_i8(out + i, number)
-                if fine != 0:
-                    rest = simd.mul(simd.sub(value, simd.to_f32(number)), simd.splat(FINE))
-                    simd.store_i8(fine + width * row + i, simd.to_i32(rest))
-        item = claim(block)
 
 
 @kernel
@@ -79,9 +43,10 @@ def _dequantize(load, store, size, block):
             scale = simd.splat(simd.get_f32(scales + 4 * row))
             for i in range(0, width, 16):
                 at = 4 * (width * row + i)
-                value = widths.load_i32(sums + at)
+                value = simd.to_f32(simd.load_i32(sums + at))
                 if fine != 0:
-                    value = simd.fma(widths.load_i32(fine + at), simd.splat(F(1) / FINE), value)
+                    rest = simd.to_f32(simd.load_i32(fine + at))
+                    value = simd.fma(rest, simd.splat(F(1) / FINE), value)
                 value = simd.mul(value, scale)
                 if factors != 0:
                     value = simd.mul(value, simd.load_f32(factors + 4 * i))
@@ -90,16 +55,6 @@ def _dequantize(load, store, size, block):
                     value = simd.add(value, more)
                 store(y + size * (width * row + i), value)
         item = claim(block)
-
-
-@callback(TASK)
-def quantize_4(block):
-    _quantize(widths.load_4, 4, block)
-
-
-@callback(TASK)
-def quantize_2(block):
-    _quantize(widths.load_2, 2, block)
 
 
 @callback(TASK)

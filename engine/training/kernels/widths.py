@@ -23,12 +23,6 @@ def store_bf16(builder, address, value):
     store(builder, address, builder.trunc(words, ir.VectorType(vectors.i16, 16)))
 
 
-@operation(F32x16, types.int64)
-def load_i32(builder, address):
-    """16 int32 as float32."""
-    return builder.sitofp(vectors.load(builder, address, I32x16.llvm), F32x16.llvm)
-
-
 @block
 def load_4(address):
     return simd.load_f32(address)

@@ -11,10 +11,13 @@ from typing import Any
 import torch
 
 from engine.training.kernels import int8 as kernels
-from engine.training.kernels import tile
+from engine.training.kernels import rounding, tile
+from engine.training.kernels.rounding import FINE
 from engine.training.ops.team import rows_per_item, run
 
 Tensor = Any
+
+MOST = 127  # the largest |q| of a row
 
 
 def quantize(x: Tensor, factors: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -35,9 +38,9 @@ def _quantized(x: Tensor, factors: Tensor | None, fine: bool) -> tuple[Tensor, A
     rows = rows_per_item(n_rows)
     q, scales = torch.empty(n_rows, width, dtype=torch.int8), torch.empty(n_rows)
     rest = torch.empty_like(q) if fine else None
-    kernel = kernels.quantize_2 if x.dtype == torch.bfloat16 else kernels.quantize_4
-    x = x.contiguous()
-    run(kernel, -(-n_rows // rows), x, factors, q, rest, scales, n_rows, width, rows)
+    kernel = rounding.int8_of_2 if x.dtype == torch.bfloat16 else rounding.int8_of_4
+    arguments = x.contiguous(), factors, q, rest, scales, MOST, n_rows, width, rows
+    run(kernel, -(-n_rows // rows), *arguments)
     return q, rest, scales
 
 
@@ -71,10 +74,10 @@ def dequantize(
 
 def _quantized_plainly(x: Tensor, factors: Tensor | None, fine: bool) -> tuple[Tensor, Any, Tensor]:
     values = x.float() if factors is None else x.float() * factors
-    scales = values.abs().amax(1) / 127
+    scales = values.abs().amax(1) / MOST
     steps = values / scales.clamp_min(1e-30)[:, None]
     q = steps.round()
-    rest = ((steps - q) * kernels.FINE).round().to(torch.int8) if fine else None
+    rest = ((steps - q) * FINE).round().to(torch.int8) if fine else None
     return q.to(torch.int8), rest, scales
 
 
@@ -86,7 +89,7 @@ def _dequantized_plainly(
     low: tuple[Tensor, Tensor] | None,
     width: Any,
 ) -> Tensor:
-    values = sums.float() if fine is None else sums.float() + fine.float() / kernels.FINE
+    values = sums.float() if fine is None else sums.float() + fine.float() / FINE
     y = values * scales[:, None]
     if factors is not None:
         y *= factors

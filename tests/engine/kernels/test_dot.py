@@ -1,4 +1,4 @@
-"""Products of bytes: every instruction set against the same lines of NumPy, to the last bit."""
+"""Products of bytes and int16: every instruction set against the same NumPy, to the last bit."""
 
 from __future__ import annotations
 
@@ -85,6 +85,28 @@ def test_every_instruction_set_gives_the_same_sums(rng: np.random.Generator, nam
     out = np.zeros((N_VECTORS // 8, 16), np.float32)
     nibbles(unsigned, signed, out)
     assert_array_equal(out, products(unsigned, signed).reshape(-1, 8, 16).sum(axis=1))
+
+
+@pytest.mark.parametrize("name", runnable())
+def test_every_instruction_set_multiplies_pairs(rng: np.random.Generator, name: str) -> None:
+    @operation(I32x16, I32x16, I32x16, I32x16)
+    def dot2(builder, *values):  # type: ignore[no-untyped-def]
+        return dot.PRODUCTS[name].dot2(builder, *values)
+
+    @njit
+    def one_by_one(start, a, b, out):  # type: ignore[no-untyped-def]
+        at_a, at_b, to = simd.address_of(a), simd.address_of(b), simd.address_of(out)
+        for at in range(0, 2 * a.size, 64):
+            total = simd.splat_i32(start)
+            total = dot2(total, simd.load_i32(at_a + at), simd.load_i32(at_b + at))
+            simd.store_i32(to + at, total)
+
+    a, b = (rng.integers(-32_768, 32_768, (N_VECTORS, 32)).astype(np.int16) for _ in range(2))
+    a[:4], b[0:4:2], b[1:4:2] = -32_768, 32_767, -32_767  # the ends: a sum of two is 2**31 - 2**16
+    out = np.zeros((N_VECTORS, 16), np.int32)
+    one_by_one(np.int32(-70), a, b, out)
+    expected = (a.astype(np.int64) * b).reshape(-1, 16, 2).sum(axis=2) - 70
+    assert_array_equal(out, expected.astype(np.int32))
 
 
 @njit

@@ -322,7 +322,7 @@ def test_logits_of_families_equal_transformers(name: str) -> None:
     assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("base", ["bf16", "int8", "q4"])
+@pytest.mark.parametrize("base", ["bf16", "int8", "int16", "q4"])
 @pytest.mark.parametrize("flags", [FAST, FAST | {"activation": "gelu"}], ids=["fast", "generic"])
 def test_other_bases_point_the_same_way(base: str, flags: dict[str, Any]) -> None:
     checkpoint, batch = checkpoint_of(small_config(**flags)), random_batch([60, 41], 97)

@@ -57,8 +57,10 @@ def test_int8_is_taken_where_it_is_quicker_and_true(
     [
         ({"bf16", "int8"}, 100, ["f32", "bf16"]),
         ({"int8"}, 100, ["f32", "int8"]),
+        ({"int16"}, 100, ["f32", "int16"]),
         (set(), 100, ["f32"]),  # trying int8 by plain loops took minutes
         ({"bf16", "int8"}, 10, ["int8"]),  # two do not fit
+        ({"int16"}, 10, ["int8"]),  # which is widened to int16
         (set(), 10, ["int8"]),
     ],
 )
@@ -66,8 +68,8 @@ def test_what_is_tried_is_what_the_cpu_is_quick_at(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, quick: set[str], free: int,
     candidates: list[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(probing, "has_quick_bf16", lambda: "bf16" in quick)
-    monkeypatch.setattr(probing, "has_quick_int8", lambda: "int8" in quick)
+    for name in ("bf16", "int8", "int16"):
+        monkeypatch.setattr(probing, f"has_quick_{name}", lambda name=name: name in quick)
     monkeypatch.setattr(probing, "available_bytes", lambda: free)
     assert probing._candidates(settings.changed(base="auto"), 2) == candidates
     assert probing._candidates(settings, 2) == ["f32"]

@@ -45,7 +45,9 @@ def test_logits_equal_the_engine(smollm2_path: Path, batch: Batch) -> None:
 
 
 # q4 is exact where the file is of that format: what is left is the rounding of activations
-@pytest.mark.parametrize(("base", "least"), [("bf16", 0.995), ("int8", 0.99), ("q4", 0.995)])
+@pytest.mark.parametrize(
+    ("base", "least"), [("bf16", 0.995), ("int8", 0.99), ("int16", 0.999), ("q4", 0.995)]
+)
 def test_gradients_of_bases_point_where_those_of_float32_do(
     base: str, least: float, smollm2_path: Path, batch: Batch
 ) -> None:

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from engine.checkpoints import RawTensor
-from engine.training.bases import BASES, Low, _int8, freeze, width
+from engine.training.bases import BASES, Low, _int8, freeze, q4, width
+from engine.training.bases.f32 import F32
 from engine.training.bases.q4 import Q4
 
 N, K, T, R = (96, 64), 160, 50, 16
 # relative to the norm of the exact result
-ERRORS = {"f32": 1e-6, "bf16": 6e-3, "int8": 1.2e-2, "q4": 0.08}
+ERRORS = {"f32": 1e-6, "bf16": 6e-3, "int8": 1.2e-2, "int16": 8e-4, "q4": 0.08}
 BACK = ERRORS | {"bf16": 1.5e-2}
 
 
@@ -41,10 +42,11 @@ def error(found: Any, expected: Any) -> float:
     return float((found.float() - expected).norm() / expected.norm())
 
 
-@pytest.fixture(params=[True, False], ids=["quick int8", "slow int8"], autouse=True)
-def quick_int8(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU whose products of int8 are quicker than those of float32, and one without."""
-    monkeypatch.setattr(_int8, "has_quick_int8", lambda: request.param)
+@pytest.fixture(params=["int8", "int16", "float32"], autouse=True)
+def quickest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPUs by what they multiply quickest."""
+    for module, name in ((_int8, "int8"), (_int8, "int16"), (q4, "int16")):
+        monkeypatch.setattr(module, f"has_quick_{name}", lambda name=name: request.param == name)
 
 
 @pytest.mark.parametrize("adapters", ["none", "of these inputs", "of dropped inputs"])
@@ -74,10 +76,20 @@ def test_input_gradients_are_close(name: str, with_adapters: bool) -> None:
     assert error(found, expected) < BACK[name]
 
 
-@pytest.mark.parametrize(("name", "bytes_a_weight"), [("int8", 1), ("bf16", 3), ("f32", 4)])
+@pytest.mark.parametrize(
+    ("name", "bytes_a_weight"), [("int8", 1), ("int16", 2), ("bf16", 3), ("f32", 4)]
+)
 def test_bytes_kept(name: str, bytes_a_weight: int) -> None:
     n_weights = sum(N) * K
     assert bytes_a_weight <= freeze(name, stored()).n_bytes / n_weights < bytes_a_weight + 0.04
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (40, 48)])
+def test_int16_keeps_matrices_of_odd_sizes_as_they_are(shape: tuple[int, int]) -> None:
+    values = random(*shape, seed=0).numpy()
+    base = freeze("int16", [RawTensor("w", shape, "F32", values.reshape(-1).view(np.uint8))])
+    assert isinstance(base, F32)
+    assert (base.weight.numpy() == values).all()
 
 
 def test_q4_takes_blocks_as_they_are_stored() -> None:
@@ -100,5 +112,7 @@ def test_q4_refuses_rows_that_are_no_whole_blocks() -> None:
 
 
 def test_an_unknown_base_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown base 'q5'; this build has bf16, f32, int8, q4"):
+    with pytest.raises(
+        ValueError, match="unknown base 'q5'; this build has bf16, f32, int16, int8"
+    ):
         freeze("q5", stored())
