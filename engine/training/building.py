@@ -14,7 +14,7 @@ from engine.checkpoints import Checkpoint
 from engine.config import DecoderConfig
 from engine.kernels.layout import StoredTensor
 from engine.shapes import matrix_shapes, vector_shapes
-from engine.training.bases import freeze, width
+from engine.training.bases import freeze, is_lean, width
 from engine.training.fast_path import is_fast
 from engine.training.layers import GROUPS, NORMS, Layer
 from engine.training.llama import LlamaLayer
@@ -88,6 +88,7 @@ class Builder:
         projection = Projection(sizes, bias=bias)
         if self.parts.whole.isdisjoint(names):
             projection.base, projection.width = freeze(self.base, stored), width(self.base)
+            projection.is_lean = is_lean(self.base)
             projection.adapters = self._adapters(names, sizes)
         else:
             weight = np.concatenate([tensor.float32(0, tensor.shape[0]) for tensor in stored])

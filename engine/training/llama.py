@@ -1,7 +1,8 @@
 """The fast path: a layer with Llama's flags, whose parts between products are kernels.
 
 The residual stream is float32. What a sublayer adds to it waits until the next norm, which adds it
-in the same pass; activations in between have the dtype of the base.
+in the same pass; activations in between have the dtype of the base. What a norm or swiglu makes can
+be made again in backward: a third less to keep, for a twenty-fifth of a step's time.
 Letters: T tokens, E hidden_size.
 """
 
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from engine.config import DecoderConfig
 from engine.training.ops.attention import Documents, Heads, attend
 from engine.training.ops.norm import add_rms_norm, rms_norm
 from engine.training.ops.swiglu import swiglu
-from engine.training.projection import Projection
+from engine.training.projection import Again, Projection
 
 Tensor = Any
 
@@ -55,16 +57,19 @@ class LlamaLayer:
         self, x: Tensor, y: Tensor | None, documents: Documents, training: bool
     ) -> tuple[Tensor, Tensor]:
         """A stream (x, y) to the next."""
-        projections = self.projections
-        x, normed = self._norm(x, y, "attention_norm")
-        qkv = projections["qkv"](normed, training)
+        projections, middle = self.projections, self.middle
+        x, normed, again = self._norm(x, y, "attention_norm")
+        qkv = projections["qkv"](normed, training, again)
         y = projections["out"](attend(qkv, heads_of(self.config), documents), training)
-        x, normed = self._norm(x, y, "ffn_norm")
-        return x, projections["down"](self.middle(projections["up"](normed, training)), training)
+        x, normed, again = self._norm(x, y, "ffn_norm")
+        up = projections["up"](normed, training, again)
+        activated = Again(middle, (up,)) if middle is swiglu else None
+        return x, projections["down"](middle(up), training, activated)
 
-    def _norm(self, x: Tensor, y: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
+    def _norm(self, x: Tensor, y: Tensor | None, name: str) -> tuple[Tensor, Tensor, Again]:
         weight, eps = self.vectors[name], self.config.norm_eps
         if y is None:
-            return x, rms_norm(x, weight, eps, self.width)
-        total, normed = add_rms_norm(x, y.to(self.width), weight, eps)
-        return total, normed
+            normed = rms_norm(x, weight, eps, self.width)
+        else:
+            x, normed = add_rms_norm(x, y.to(self.width), weight, eps)
+        return x, normed, Again(partial(rms_norm, eps=eps, width=self.width), (x, weight))

@@ -21,7 +21,8 @@ from data.files import megabytes
 from engine.memory import available_bytes, used_bytes
 from engine.shapes import matrix_shapes
 from engine.training.aims import Aim
-from engine.training.bases import width
+from engine.training.bases import is_lean, width
+from engine.training.fast_path import is_fast
 from engine.training.methods import method
 from engine.training.model import Trainable
 from engine.training.optimizers import is_lazy
@@ -186,7 +187,8 @@ def _still_to_come(settings: TrainSettings, subject: Subject, model: Any, base: 
     n_trainable = sum(int(p.numel()) for p in model.trainable.values())
     states = (4 + STATE_BYTES[settings.optimizer]) * n_trainable
     heads = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
-    layer = 6 * config.hidden_size + 2 * heads + 4 * config.intermediate_size
+    lean = int(is_lean(base) and is_fast(config))
+    layer = (6 - 2 * lean) * config.hidden_size + 2 * heads + (4 - lean) * config.intermediate_size
     kept = config.n_layers * (config.hidden_size if settings.checkpointing else layer) + layer
     activations = settings.tokens_per_batch * kept * int(width(base).itemsize)
     # the gradient of a trained head is made in one piece and then handed on

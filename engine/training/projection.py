@@ -5,8 +5,9 @@ Letters: T tokens, K n_in, N the matrices' n_out together, R the adapters' ranks
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -55,6 +56,13 @@ class Adapters:
         return self.wide
 
 
+class Again(NamedTuple):
+    """How an input is made again in backward, from what is kept anyway: x = make(*of)."""
+
+    make: Callable[..., Tensor]
+    of: tuple[Tensor, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Projection:
     """y = x Wᵀ + bias; W (N, K) is frozen, or one buffer that parameters are views of."""
@@ -67,25 +75,42 @@ class Projection:
     biases: list[Tensor] = field(default_factory=list)
     adapters: Adapters | None = None
     width: Any = torch.float32  # dtype of activations
+    is_lean: bool = False  # whether inputs that can be made again are not kept for backward
 
-    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, training: bool = False, again: Again | None = None) -> Tensor:
         """x (T, K) -> (T, N), of one dtype."""
+        if not self.is_lean:
+            again = None
         if x.dtype != self.width:
             return self(x.to(self.width), training).to(x.dtype)
         if self.weight is not None:
-            return _Whole.apply(x, self, *self.weights, *self.biases)
+            return _Whole.apply(x, self, again, *self.weights, *self.biases)
         adapters = self.adapters
         if adapters is None:
-            return _Frozen.apply(x, self, None)
+            return _Frozen.apply(x, self, None, None)
         keep = adapters.keep(x, training)
-        return _Frozen.apply(x, self, keep, *adapters.a_parameters, *adapters.b)
+        return _Frozen.apply(x, self, again, keep, *adapters.a_parameters, *adapters.b)
+
+
+def _keep(ctx: Any, x: Tensor, again: Again | None, *others: Tensor | None) -> None:
+    """Save x, or what it is made of."""
+    ctx.n_others, ctx.make = len(others), again and again.make
+    ctx.save_for_backward(*others, *(again.of if again else (x,)))
+
+
+def _kept(ctx: Any) -> tuple[Any, ...]:
+    """x and the others."""
+    saved, n = ctx.saved_tensors, ctx.n_others
+    return ctx.make(*saved[n:]) if ctx.make else saved[n], *saved[:n]
 
 
 class _Frozen(torch.autograd.Function):  # type: ignore[misc]
     """A frozen base, and adapters where there are any."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, projection: Projection, keep: Tensor, *_: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, projection: Projection, again: Again | None, keep: Tensor, *_: Tensor
+    ) -> Tensor:
         assert projection.base is not None
         adapters, z = projection.adapters, None
         if adapters is None:
@@ -97,16 +122,18 @@ class _Frozen(torch.autograd.Function):  # type: ignore[misc]
         if projection.bias is not None:
             y += projection.bias
         ctx.projection = projection
-        ctx.save_for_backward(x if adapters else None, keep, z)
+        if adapters is not None:
+            _keep(ctx, x, again, keep, z)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        projection, (x, keep, z) = ctx.projection, ctx.saved_tensors
+        projection = ctx.projection
         base, adapters, needs_x = projection.base, projection.adapters, ctx.needs_input_grad[0]
         dy = dy.contiguous()
         if adapters is None:
-            return (base.input_gradient(dy, None) if needs_x else None), None, None
+            return (base.input_gradient(dy, None) if needs_x else None), None, None, None
+        x, keep, z = _kept(ctx)
         dz = times(dy, adapters.wide)  # `wide` holds the scale
         dropped = x if keep is None else x * keep
         da, db = transposed_times(dz, dropped), transposed_times(z, dy)
@@ -118,26 +145,28 @@ class _Frozen(torch.autograd.Function):  # type: ignore[misc]
         places = list(zip(adapters.rows, adapters.ranks(), strict=True))
         das = [da[ranks].float() for _, ranks in places]
         dbs = [db[ranks, rows].t().float().mul_(adapters.scale) for rows, ranks in places]
-        return dx, None, None, *das, *dbs
+        return dx, None, None, None, *das, *dbs
 
 
 class _Whole(torch.autograd.Function):  # type: ignore[misc]
     """Matrices and biases that are trained themselves."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, projection: Projection, *_: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, projection: Projection, again: Again | None, *_: Tensor
+    ) -> Tensor:
         y = times_transposed(x, projection.weight)
         if projection.bias is not None:
             y += projection.bias
         ctx.projection = projection
-        ctx.save_for_backward(x)
+        _keep(ctx, x, again)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        projection, (x,) = ctx.projection, ctx.saved_tensors
+        projection, (x,) = ctx.projection, _kept(ctx)
         dx = times(dy, projection.weight) if ctx.needs_input_grad[0] else None
         dw = transposed_times(dy, x).split(projection.sizes, 0)
         if projection.bias is None:
-            return dx, None, *dw
-        return dx, None, *dw, *dy.sum(0).split(projection.sizes)
+            return dx, None, None, *dw
+        return dx, None, None, *dw, *dy.sum(0).split(projection.sizes)

@@ -26,6 +26,7 @@ from engine.training.products import has_quick_bf16, has_quick_int16, times, tim
 Tensor = Any
 
 WIDTH = torch.bfloat16 if has_quick_bf16() else torch.float32
+IS_LEAN = True
 _SLAB = 1024  # rows rounded at a time
 
 

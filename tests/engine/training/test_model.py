@@ -356,6 +356,46 @@ def test_the_fast_path_is_the_generic_one(method: str, monkeypatch: pytest.Monke
         assert_allclose(gradient, found[1][name], rtol=1e-3, atol=1e-4 * np.abs(gradient).max())
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_activations_made_again_give_the_same_gradients(method: str) -> None:
+    checkpoint, batch = checkpoint_of(small_config(**FAST)), random_batch(LENGTHS, 97)
+    found, kept = [], []
+
+    def keep(tensor: Any) -> Any:
+        sizes[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    for is_lean in (False, True):
+        one = trainable(checkpoint, method)
+        disturb_adapters(one)
+        for layer in one.layers:
+            for projection in layer.projections.values():
+                projection.is_lean = is_lean
+        sizes: dict[int, int] = {}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = one(batch)
+        loss.total.backward()
+        found.append({name: p.grad.numpy().copy() for name, p in one.trainable.items()})
+        kept.append(sum(sizes.values()))
+    for name, gradient in found[0].items():
+        assert_array_equal(gradient, found[1][name])
+    # without a gradient the first norm keeps nothing, and its input and weight take its place
+    config = checkpoint.decoder_config()
+    norms = 2 * config.n_layers - (method == "lora")
+    less = sum(LENGTHS) * (norms * config.hidden_size + config.n_layers * config.intermediate_size)
+    assert kept[0] - kept[1] == 4 * (less - (method == "lora") * config.hidden_size)
+
+
+def test_a_base_of_4_bits_keeps_less() -> None:
+    checkpoint = checkpoint_of(small_config(**FAST))
+    lean = {
+        base: {p.is_lean for layer in trainable(checkpoint, base=base).layers
+               for p in layer.projections.values()}
+        for base in ("q4", "int8")
+    }  # fmt: skip
+    assert lean == {"q4": {True}, "int8": {False}}
+
+
 def test_last_layers_over_a_base_of_another_width() -> None:
     checkpoint, batch = checkpoint_of(small_config(**FAST, n_layers=3)), random_batch([50], 97)
     exact, ours = (

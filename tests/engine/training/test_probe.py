@@ -10,6 +10,7 @@ import torch
 
 from engine.training import probe as probing
 from engine.training.aims import Aim, Plain
+from engine.training.bases import width
 from engine.training.examples import Example
 from engine.training.packing import batch_of
 from engine.training.probe import _choose, _Trial, probe, shortened
@@ -118,7 +119,9 @@ def test_speed_is_of_what_is_trained(
     assert timed[-1] is found.model and timed[0] is found.model.model
 
 
-def test_more_memory_is_foreseen_for_more(settings: TrainSettings) -> None:
+def test_more_memory_is_foreseen_for_more(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject = open_subject(settings, lambda text: None)
     model = probing._build(settings, subject, "f32")
 
@@ -129,4 +132,8 @@ def test_more_memory_is_foreseen_for_more(settings: TrainSettings) -> None:
     assert needed(checkpointing=True) < needed()
     assert needed(accumulate=2) < needed()
     assert needed("bf16") < needed()
+    same = "bf16" if width("q4") == torch.bfloat16 else "f32"
+    assert needed("q4") == needed(same)
+    monkeypatch.setattr(probing, "is_fast", lambda config: True)
+    assert needed("q4") < needed(same)  # which does not keep what can be made again
     assert needed(optimizer="adamw8bit") < needed()
