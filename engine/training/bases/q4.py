@@ -52,7 +52,7 @@ class Q4:
         return values
 
     def product(self, x: Tensor, low: Low | None) -> Tensor:
-        if has_quick_int16():
+        if _is_rounded():
             return rounded(self.dequantized()).product(x, low)
         if low is None:
             return times_transposed(x, self.dequantized())
@@ -61,10 +61,15 @@ class Q4:
         return times_transposed(torch.cat([x, low.z], 1), wide)
 
     def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
-        if has_quick_int16():
+        if _is_rounded():
             return rounded(self.dequantized()).input_gradient(dy, low)
         dx = times(dy, self.dequantized())
         return dx if low is None else dx.addmm_(low[0], low[1].to(WIDTH))
+
+
+def _is_rounded() -> bool:
+    """Whether what is dequantised is multiplied as int16."""
+    return bool(WIDTH == torch.float32) and has_quick_int16()
 
 
 def freeze(tensors: Sequence[StoredTensor]) -> Q4:

@@ -18,10 +18,8 @@ from engine.kernels.vectors import I32x16, operation
 from engine.training.kernels.tasks import TASK, claim, thread_number, whole
 
 F = np.float32
-ROWS, COLUMNS = (
-    6,
-    16,
-)  # of a tile: with AVX2 its sums, a row of a panel and one value fill the registers
+# of a tile: its sums, what they are made of and nothing else fill AVX2's registers
+ROWS, COLUMNS = 6, 16
 MOST, MOST_OF_WEIGHTS, BLOCK = 4095, 2047, 256
 assert MOST * MOST_OF_WEIGHTS * BLOCK < 2**31
 TILE = 4 * ROWS * COLUMNS  # bytes
