@@ -1,6 +1,7 @@
 """AdamW with states of 8 bits: 2 bytes a weight where float32 takes 8, and no slower.
 
-Tensors of fewer than 4,096 weights keep float32: they take no room, and norms are touchy.
+Tensors of fewer than 4,096 weights keep float32: they take no room, and norms are touchy. So do
+those that are no whole vectors of 16, which no model of use has.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from engine.training.optimizers import Optimizer, Parameters, State
 from engine.training.optimizers._blockwise import CODES, Blockwise
 from engine.training.optimizers.adamw import AdamW
 
-SMALL = 4096
+SMALL, LANES = 4096, 16
 
 
 def create(parameters: Parameters, weight_decay: float, threads: int) -> Optimizer:
@@ -21,8 +22,10 @@ class AdamW8bit:
     """See engine.training.optimizers.Optimizer."""
 
     def __init__(self, parameters: Parameters, weight_decay: float, threads: int) -> None:
-        small = {name: p for name, p in parameters.items() if p.numel() < SMALL}
-        large = {name: p for name, p in parameters.items() if p.numel() >= SMALL}
+        small = {
+            name: p for name, p in parameters.items() if p.numel() < SMALL or p.numel() % LANES
+        }
+        large = {name: p for name, p in parameters.items() if name not in small}
         self._parts: dict[str, Optimizer] = {}
         if small:
             self._parts["small"] = AdamW(small, weight_decay, threads)

@@ -149,14 +149,16 @@ def test_8bit_rows_are_lazy_too(rng: np.random.Generator) -> None:
 
 def test_small_tensors_keep_float32(rng: np.random.Generator) -> None:
     p = {"final_norm": parameter(rng, 576), "w": parameter(rng, 64, 256)}
+    p["odd"] = parameter(rng, 4097)  # no whole vectors
     made = optimizer("adamw8bit", p)
-    assert made.n_bytes == 8 * 576 + (2 + 12 / 256) * 64 * 256
+    assert made.n_bytes == 8 * (576 + 4097) + (2 + 12 / 256) * 64 * 256
     reference = Reference(p, 0.0)
     for step in range(5):
         gradients = gradients_of(rng, p, 1.0)
         reference.step(gradients, rate(step))
         run(made, p, gradients, rate(step))
-    torch.testing.assert_close(p["final_norm"], reference.parameters["final_norm"])
+    for name in ("final_norm", "odd"):
+        torch.testing.assert_close(p[name], reference.parameters[name])
 
 
 @pytest.mark.parametrize("name", ["adamw", "adamw8bit"])
@@ -222,3 +224,41 @@ def test_small_values_are_never_rounded_to_zero() -> None:
         )  # fmt: skip
     assert v[0] == 255 and v[1:].max() <= 1
     assert np.abs(w).max() < 0.21
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.011, 1e-5])
+def test_rounding_is_right_in_the_mean(share: float) -> None:
+    """What lies between two codes becomes each so often that their mean is it; 1e-5 is less than
+    m's least code."""
+    n_blocks = 400
+    g = np.full((n_blocks, 256), -share, np.float32)
+    g[:, 0] = 1
+    m, v = np.zeros(g.size, np.uint8), np.zeros(g.size, np.uint8)
+    tops = np.zeros(n_blocks, np.float32), np.zeros(n_blocks, np.float32)
+    blocks.update_8bit(
+        0, n_blocks, np.zeros(g.size, np.float32), g.reshape(-1), m, v, *tops,
+        np.zeros(n_blocks, np.int32), np.zeros(1), np.ones(1), 1, 0.0, (0.0, 0.0, 1e-8, 0.0),
+        np.float32(1), np.uint32(3), np.empty((2, 256), np.float32),
+    )  # fmt: skip
+    assert (tops[0] == 1).all() and (tops[1] == 1).all()
+    magnitudes = codes_of_m(m).reshape(n_blocks, 256)[:, 1:]
+    assert magnitudes.mean() == pytest.approx(-share, rel=0.01)
+    assert len(np.unique(magnitudes)) <= 2
+    if share > 1e-3:  # smaller squares count as v's least code
+        squares = codes_of_v(v).reshape(n_blocks, 256)[:, 1:]
+        assert squares.mean() == pytest.approx(share**2, rel=0.01)
+        assert len(np.unique(squares)) <= 2
+
+
+def codes_of_m(codes: Any) -> Any:
+    """The twin of decode_m."""
+    steps = (codes & 127).astype(np.int32)
+    sizes = (0x3F800000 - (127 - steps) * (1 << 20)).astype(np.int32).view(np.float32)
+    return np.where(steps == 0, 0, sizes) * np.where(codes > 127, -1.0, 1.0)
+
+
+def codes_of_v(codes: Any) -> Any:
+    """The twin of decode_v."""
+    steps = codes.astype(np.int32)
+    sizes = (0x3F800000 - (255 - steps) * (3 << 18)).astype(np.int32).view(np.float32)
+    return np.where(steps == 0, 0, sizes).astype(np.float64)
