@@ -14,7 +14,7 @@ from engine.checkpoints import Checkpoint
 from engine.config import DecoderConfig
 from engine.kernels.layout import StoredTensor
 from engine.shapes import matrix_shapes, vector_shapes
-from engine.training.bases import freeze, is_lean, width
+from engine.training.bases import freeze, is_lean, rounds, width
 from engine.training.fast_path import is_fast
 from engine.training.layers import GROUPS, NORMS, Layer
 from engine.training.llama import LlamaLayer
@@ -94,6 +94,7 @@ class Builder:
             weight = np.concatenate([tensor.float32(0, tensor.shape[0]) for tensor in stored])
             projection.weight = torch.from_numpy(weight)
             projection.weights = self._parameters(names, projection.weight)
+            projection.rounded = rounds(self.base)
             if biases:
                 projection.biases = self._parameters(bias_names, projection.bias)
         return projection

@@ -33,8 +33,9 @@ class Loss(NamedTuple):
 class Head:
     """What turns hidden states into logits: weight (V, E), bias (V,) or None.
 
-    mass  gradients go back through the columns of the vocabulary that hold this share of a chunk's
-          |p - y|, 1.0 = through all. At 0.999 these are a tenth of the columns.
+    mass     gradients go back through the columns of the vocabulary that hold this share of a
+             chunk's |p - y|, 1.0 = through all. At 0.999 these are a tenth of the columns.
+    rounded  how its products are made, see products.py
     """
 
     weight: Tensor
@@ -42,10 +43,11 @@ class Head:
     scale: float = 1.0
     mass: float = 1.0
     softcap: float = 0.0  # c: logits as c tanh(logit / c); 0 = off
+    rounded: bool = False
 
     def logits(self, h: Tensor) -> Tensor:
         """h (n, E) -> (n, V)."""
-        logits = times_transposed(h, self.weight.detach())
+        logits = times_transposed(h, self.weight.detach(), self.rounded)
         if self.bias is not None:
             logits += self.bias.detach()
         if self.scale != 1:
@@ -95,8 +97,10 @@ class _CrossEntropy(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
-        gradients = (None if d is None else d * grad for d in ctx.saved_tensors)
-        return *gradients, None, None
+        found = ctx.saved_tensors
+        if grad != 1:  # a pass over what is as large as the head, where that is trained
+            found = [None if d is None else d * grad for d in found]
+        return *found, None, None
 
 
 def _differentiate(logits: Tensor, labels: Tensor, log_sums: Tensor, scale: float) -> Tensor:
@@ -116,9 +120,9 @@ def _add_gradients(
     if columns is not None:
         d, weight = d.index_select(1, columns), weight.index_select(0, columns)
     if dh is not None:
-        dh[rows] = times(d, weight)
+        dh[rows] = times(d, weight, head.rounded)
     for gradient, step in (
-        (d_weight, None if d_weight is None else transposed_times(d, h)),
+        (d_weight, None if d_weight is None else transposed_times(d, h, head.rounded)),
         (d_bias, None if d_bias is None else d.sum(0)),
     ):
         if gradient is not None:

@@ -19,6 +19,7 @@ from engine.checkpoints import Checkpoint, open_checkpoint
 from engine.config import DecoderConfig
 from engine.plan import Rotations
 from engine.training.attention import Positions, rotations
+from engine.training.bases import rounds
 from engine.training.building import Builder
 from engine.training.fast_path import is_fast
 from engine.training.layers import Layer, norm
@@ -56,7 +57,8 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
         head_mass: float = 1.0,
         on_progress: Callable[[str, float], None] | None = None,
     ) -> Trainable:
-        """Read a checkpoint; `base` (a file of engine/training/bases) keeps what is frozen.
+        """Read a checkpoint; `base` (a file of engine/training/bases) keeps what is frozen,
+        and says how trained matrices are multiplied.
 
         head_mass  see loss.Head
         ValueError and FileNotFoundError, one line, for a model or settings that do not fit.
@@ -75,7 +77,9 @@ class Trainable(torch.nn.Module):  # type: ignore[misc]
         self._final = {name: vector for name, vector in final.items() if vector is not None}
         weight = self._embedding if config.tied_head else builder.tensor("head")
         bias = builder.optional("head.bias")
-        self.logits_head = Head(weight, bias, config.logit_scale, head_mass, config.logit_softcap)
+        self.logits_head = Head(
+            weight, bias, config.logit_scale, head_mass, config.logit_softcap, rounds(base)
+        )
         self.trainable = builder.trainable
         for name, parameter in self.trainable.items():
             self.register_parameter(name.replace(".", ":"), parameter)

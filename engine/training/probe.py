@@ -2,8 +2,9 @@
 
 The candidates for the base are tried on one short batch, forward and backward. What the CPU is
 quick at (bf16, else int8, else int16, if any) is taken where it is quicker than float32 and its
-gradient points the same way; how it points is measured, not believed. Nothing that the run depends
-on is changed.
+gradient points the same way; how it points is measured, not believed. Of full fine-tuning, where
+nothing is frozen, the base says only how trained matrices are multiplied. Nothing that the run
+depends on is changed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from engine.training.methods import method
 from engine.training.model import Trainable
 from engine.training.optimizers import is_lazy
 from engine.training.packing import Batch
-from engine.training.products import has_quick_bf16, has_quick_int8, has_quick_int16
+from engine.training.products import has_amx, has_quick_bf16, has_quick_int8, has_quick_int16
 from engine.training.settings import TrainSettings
 from engine.training.subject import Subject
 from engine.training.updates import clear, gradients
@@ -114,9 +115,11 @@ def _candidates(settings: TrainSettings, n_weights: int) -> list[str]:
     """Bases to try, float32 first: it is what the others are compared with."""
     if settings.base != "auto":
         return [settings.base]
-    if settings.method == "full":
-        return ["f32"]
     available = available_bytes()
+    if settings.method == "full":
+        # two models with their gradients, and the gradients once more in a row
+        is_roomy = available is None or 24 * n_weights < available / 2
+        return ["f32", "bf16"] if has_amx() and is_roomy else ["f32"]
     # both stand in memory while they are compared
     if available is not None and 7 * n_weights >= available / 2:
         return ["int8"]

@@ -76,6 +76,7 @@ class Projection:
     adapters: Adapters | None = None
     width: Any = torch.float32  # dtype of activations
     is_lean: bool = False  # whether inputs that can be made again are not kept for backward
+    rounded: bool = False  # how `weight` is multiplied, see products.py
 
     def __call__(self, x: Tensor, training: bool = False, again: Again | None = None) -> Tensor:
         """x (T, K) -> (T, N), of one dtype."""
@@ -155,7 +156,7 @@ class _Whole(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         ctx: Any, x: Tensor, projection: Projection, again: Again | None, *_: Tensor
     ) -> Tensor:
-        y = times_transposed(x, projection.weight)
+        y = times_transposed(x, projection.weight, projection.rounded)
         if projection.bias is not None:
             y += projection.bias
         ctx.projection = projection
@@ -165,8 +166,9 @@ class _Whole(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         projection, (x,) = ctx.projection, _kept(ctx)
-        dx = times(dy, projection.weight) if ctx.needs_input_grad[0] else None
-        dw = transposed_times(dy, x).split(projection.sizes, 0)
+        rounded, needs_x = projection.rounded, ctx.needs_input_grad[0]
+        dx = times(dy, projection.weight, rounded) if needs_x else None
+        dw = transposed_times(dy, x, rounded).split(projection.sizes, 0)
         if projection.bias is None:
             return dx, None, None, *dw
         return dx, None, None, *dw, *dy.sum(0).split(projection.sizes)

@@ -4,6 +4,8 @@ A base is one file, found by its name, with
     freeze(tensors) -> FrozenMatrix    one or several stored matrices of one n_in, stacked by rows
     WIDTH                              torch's dtype of the activations that go in and come out
     IS_LEAN                            optional: memory counts more than a twenty-fifth of the speed
+    ROUNDS                             optional: products of float32 beside it, of trained matrices
+                                       and of the head, may be of factors rounded to bfloat16
 """
 
 from __future__ import annotations
@@ -63,6 +65,11 @@ def width(name: str) -> Any:
 def is_lean(name: str) -> bool:
     """Whether activations that can be made again are not kept with a base."""
     return getattr(_module(name), "IS_LEAN", False)
+
+
+def rounds(name: str) -> bool:
+    """Whether what is float32 beside a base is multiplied `rounded`, see products.py."""
+    return getattr(_module(name), "ROUNDS", False)
 
 
 def _module(name: str) -> Any:

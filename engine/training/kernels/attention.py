@@ -17,8 +17,8 @@ import math
 import numpy as np
 
 from engine.kernels import simd
-from engine.kernels.activations import exponential
 from engine.kernels.compiler import callback, kernel
+from engine.kernels.softmax import relative
 from engine.training.kernels import heads, tile, widths
 from engine.training.kernels.tasks import TASK, claim, real, thread_number, whole
 
@@ -121,7 +121,7 @@ def _softmax(scores, n, log_sum):
     top = simd.max_lanes(largest)
     total = simd.zero_f32()
     for j in range(0, 4 * n, 64):
-        value = exponential(simd.sub(simd.load_f32(scores + j), simd.splat(top)))
+        value = relative(simd.sub(simd.load_f32(scores + j), simd.splat(top)))
         simd.store_f32(scores + j, value)
         total = simd.add(total, value)
     sum_ = simd.sum_lanes(total)
@@ -135,20 +135,10 @@ def _softmax(scores, n, log_sum):
 def _weigh_back(scores, back, n, log_sum, delta):
     """scores -> probabilities p, back = dp -> p (dp - delta), both (n,)."""
     for j in range(0, 4 * n, 64):
-        p = exponential(simd.sub(simd.load_f32(scores + j), simd.splat(log_sum)))
+        p = relative(simd.sub(simd.load_f32(scores + j), simd.splat(log_sum)))
         simd.store_f32(scores + j, p)
         dp = simd.sub(simd.load_f32(back + j), simd.splat(delta))
         simd.store_f32(back + j, simd.mul(p, dp))
-
-
-@kernel
-def _clear_beyond(scores, back, stride, first, n):
-    """What _mask masks is e**-87 by now; to 0."""
-    for row in range(n):
-        end = _columns(first + row // tile.ROWS * tile.ROWS)
-        for j in range(first + row + 1, end):
-            simd.set_f32(scores + stride * row + 4 * j, F(0))
-            simd.set_f32(back + stride * row + 4 * j, F(0))
 
 
 @kernel
@@ -223,7 +213,6 @@ def _backward(load, store, size, block):
                                 _columns(first + row // tile.ROWS * tile.ROWS),
                                 simd.get_f32(log_sums + place),
                                 simd.get_f32(delta + 4 * row))  # fmt: skip
-                _clear_beyond(scores, back, 4 * padded, first, rows)
                 for row in range(0, rows, tile.ROWS):
                     for j in range(0, d, tile.COLUMNS):
                         tile.tile(back + 4 * padded * row, 4 * padded, 4,

@@ -47,7 +47,7 @@ class _Divergence(torch.autograd.Function):  # type: ignore[misc]
             difference = log_s.exp_().sub_(p_t)
             if steepness is not None:
                 difference *= steepness
-            gradient[rows] = times(difference, weight)
+            gradient[rows] = times(difference, weight, head.rounded)
         if gradient is not None and head.scale != 1:
             gradient *= head.scale
         ctx.save_for_backward(gradient)

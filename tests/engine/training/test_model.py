@@ -396,6 +396,18 @@ def test_a_base_of_4_bits_keeps_less() -> None:
     assert lean == {"q4": {True}, "int8": {False}}
 
 
+@pytest.mark.parametrize("flags", [FAST, FAST | {"activation": "gelu"}], ids=["fast", "generic"])
+def test_trained_matrices_are_multiplied_as_the_base_says(flags: dict[str, Any]) -> None:
+    checkpoint, batch = checkpoint_of(small_config(**flags)), random_batch([60, 41], 97)
+    exact, ours = (trainable(checkpoint, "full", base=base) for base in ("f32", "bf16"))
+    kept = [p for layer in ours.layers for p in layer.projections.values()]
+    assert ours.logits_head.rounded and all(p.rounded for p in kept)
+    assert not exact.logits_head.rounded
+    assert all(p.weight.dtype == torch.float32 for p in kept)
+    assert cosine(gradients(exact, batch), gradients(ours, batch)) > 0.999
+    assert ours(batch).total.item() == pytest.approx(exact(batch).total.item(), rel=2e-3)
+
+
 def test_last_layers_over_a_base_of_another_width() -> None:
     checkpoint, batch = checkpoint_of(small_config(**FAST, n_layers=3)), random_batch([50], 97)
     exact, ours = (

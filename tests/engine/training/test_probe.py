@@ -76,6 +76,19 @@ def test_what_is_tried_is_what_the_cpu_is_quick_at(
     assert probing._candidates(settings, 2) == ["f32"]
 
 
+@pytest.mark.parametrize(
+    ("has_amx", "free", "candidates"),
+    [(True, 100, ["f32", "bf16"]), (True, 10, ["f32"]), (False, 100, ["f32"])],
+)
+def test_full_fine_tuning_tries_products_of_bfloat16_with_amx(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, has_amx: bool, free: int,
+    candidates: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(probing, "has_amx", lambda: has_amx)
+    monkeypatch.setattr(probing, "available_bytes", lambda: free)
+    assert probing._candidates(settings.changed(base="auto", method="full"), 2) == candidates
+
+
 def test_a_shortened_batch_keeps_labels_within_it() -> None:
     trained = [False, True, True, True, True]
     batch = batch_of(
