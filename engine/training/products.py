@@ -7,8 +7,9 @@ Where AVX2 is all there is, each stumbles over some strides: x Wᵀ 127 by oneDN
 yᵀ x 70-105 and 103-139, x W of a W with long rows 91 and 112.
 So the choice is fixed, not timed: a run that is resumed computes with the same sums.
 
-Rounded products are of factors of float32 that become bfloat16 on their way into the tiles of AMX;
-sums stay float32. They take a quarter of the time, and are off by 0.0024 of their size.
+Where there is AMX, rounded products are of factors of float32 that become bfloat16 on their way
+into its tiles; sums stay float32. They take a quarter of the time, and are off by 0.0024 of their
+size.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def _is_intel() -> bool:
         return "GenuineIntel" in platform.processor()
 
 
-_PRECISION = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 and later
+# of products of float32 by oneDNN: torch 2.9 and later. Without AMX nothing is known to be gained
+_PRECISION = getattr(torch.backends.mkldnn, "matmul", None) if has_amx() else None
 # oneDNN keeps code and scratch for 1,024 shapes. Batches differ in T and bring new ones: gigabytes,
 # of which a step needs a few dozen. It reads this before its first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -120,7 +122,7 @@ def transposed_times(y: Tensor, x: Tensor, rounded: bool = False) -> Tensor:
 
 @contextmanager
 def _rounding(rounded: bool) -> Iterator[None]:
-    """Within, oneDNN may round factors of float32 to bfloat16, where it is quicker so."""
+    """Within, oneDNN rounds factors of float32 to bfloat16, where that is quicker."""
     if not rounded or _PRECISION is None:
         yield
         return

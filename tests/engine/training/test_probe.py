@@ -53,6 +53,16 @@ def test_int8_is_taken_where_it_is_quicker_and_true(
     assert cosine == (pytest.approx(1 / np.sqrt(1.01)) if base == "int8" else None)
 
 
+def test_a_cosine_is_right_over_as_many_numbers_as_a_model_has() -> None:
+    a = torch.randn(30_000_000, generator=torch.Generator().manual_seed(0))
+    assert probing._cosine(a, 3 * a) == pytest.approx(1, abs=1e-5)
+    assert probing._cosine(a, a.flip(0)) == pytest.approx(0, abs=1e-3)
+    half = a.clone()
+    half[::2] = 0
+    assert probing._cosine(a, half) == pytest.approx(0.5**0.5, abs=1e-3)
+    assert probing._cosine(torch.zeros(3), torch.zeros(3)) == 0
+
+
 @pytest.mark.parametrize(
     ("quick", "free", "candidates"),
     [
