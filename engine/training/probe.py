@@ -20,7 +20,7 @@ import torch
 
 from data.files import megabytes
 from engine.memory import available_bytes, used_bytes
-from engine.shapes import matrix_shapes
+from engine.shapes import matrix_shapes, vector_shapes
 from engine.training.aims import Aim
 from engine.training.bases import is_lean, width
 from engine.training.fast_path import is_fast
@@ -66,7 +66,8 @@ def probe(settings: TrainSettings, subject: Subject, aim: Aim) -> Probe:
     batches, times = subject.feed.first_window()
     if not batches:
         raise ValueError(f"no row of {settings.data} can be learned from; `train check` says why")
-    n_weights = sum(math.prod(shape) for shape in matrix_shapes(subject.config).values())
+    n_weights = sum(vector_shapes(subject.config).values())
+    n_weights += sum(math.prod(shape) for shape in matrix_shapes(subject.config).values())
     names = _candidates(settings, n_weights)
     batch = shortened(batches[0], PROBE_TOKENS)
     trials: dict[str, _Trial] = {}

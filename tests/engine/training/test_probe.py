@@ -99,6 +99,12 @@ def test_full_fine_tuning_tries_products_of_bfloat16_with_amx(
     assert probing._candidates(settings.changed(base="auto", method="full"), 2) == candidates
 
 
+def test_full_fine_tuning_trains_every_weight_there_is(settings: TrainSettings) -> None:
+    settings = settings.changed(method="full", base="f32")
+    found = probe(settings, open_subject(settings, lambda text: None), Plain())
+    assert found.n_weights == sum(p.numel() for p in found.model.trainable.values())
+
+
 def test_a_shortened_batch_keeps_labels_within_it() -> None:
     trained = [False, True, True, True, True]
     batch = batch_of(
