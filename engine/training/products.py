@@ -14,7 +14,6 @@ size.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,9 +82,6 @@ def _is_intel() -> bool:
 
 # of products of float32 by oneDNN: torch 2.9 and later. Without AMX nothing is known to be gained
 _PRECISION = getattr(torch.backends.mkldnn, "matmul", None) if has_amx() else None
-# oneDNN keeps code and scratch for 1,024 shapes. Batches differ in T and bring new ones: gigabytes,
-# of which a step needs a few dozen. It reads this before its first product.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 _HAS_AVX512 = instructions().startswith("avx512")
 _LINEAR = None if _is_intel() and _HAS_AVX512 else _onednn()
 _SKINNY = 8  # below that many rows, columns or terms oneDNN's preparations cost more than the sums

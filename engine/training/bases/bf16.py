@@ -17,6 +17,7 @@ import torch
 from engine.kernels.layout import StoredTensor
 from engine.training.bases import Low, LowBack
 from engine.training.bases._int8 import Int8, to_int8
+from engine.training.bases.f32 import F32
 from engine.training.products import has_amx
 
 Tensor = Any
@@ -50,10 +51,8 @@ class Bf16:
         return torch.cat([x, low.z], 1) @ self.wide.t()
 
     def input_gradient(self, dy: Tensor, low: LowBack | None) -> Tensor:
-        if self.back is not None:
-            return self.back.input_gradient(dy, low)
-        dx = dy @ self.weight
-        return dx if low is None else dx.addmm_(low[0], low[1].to(dx.dtype))
+        back = self.back or F32(self.weight)
+        return back.input_gradient(dy, low)
 
 
 def freeze(tensors: Sequence[StoredTensor]) -> Bf16:
